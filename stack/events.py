@@ -1,0 +1,436 @@
+"""Everything that crosses from one package to another: state topics with their rows, facts, and requests. Pure data.
+
+State is what an owner holds to be true. It travels as rows of a topic, keyed, newest wins, `None` withdraws; a topic has
+one owner or many (then the rows of each owner are kept apart). Facts have happened and may be dropped under load, counted.
+Requests are synchronous look-ups with one server and no side effect. See docs/architecture.md, section 3.
+
+Rows that exist once a route are NamedTuples (0.4 us to create, shared where equal); rare ones are attrs frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from attrs import field, frozen
+
+from stack.addr import RD, RT, Afi, Fec, LabelStack, Prefix
+
+K = TypeVar("K")
+R = TypeVar("R")
+A = TypeVar("A")
+
+
+class Owners(Enum):
+    ONE = "one owner"
+    MANY = "many owners, their rows kept apart"
+
+
+@frozen(eq=False)
+class Topic(Generic[K, R]):
+    """A kind of state. Compared by identity; `name` is unique and is what `show bus` prints."""
+
+    name: str
+    owners: Owners
+    about: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Delta(NamedTuple):
+    """Rows of one (topic, owner, table) that changed. A row of None is withdrawn. `rows` is the reader's own dict."""
+
+    topic: Topic[Any, Any]
+    owner: str
+    incarnation: int
+    table: str
+    rows: Mapping[Any, Any]
+
+
+class Synced(NamedTuple):
+    """All that `owner` held when it was (re)started has been delivered; what is not there is gone."""
+
+    topic: Topic[Any, Any]
+    owner: str
+    incarnation: int
+
+
+@frozen
+class Fact:
+    """Base of all facts."""
+
+
+@frozen
+class Request(Generic[A]):
+    """Base of all requests; `A` is the type of the answer."""
+
+
+# --- supervision -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ServiceUp(Fact):
+    owner: str
+    incarnation: int
+
+
+@frozen
+class ServiceDown(Fact):
+    """`owner` ended, because of `reason` (one line, never a secret). Its rows are stale until it is back."""
+
+    owner: str
+    incarnation: int
+    reason: str
+
+
+# --- configuration that several packages read: owner `router` ---------------------------------------------------------
+
+
+@frozen
+class Vrf:
+    """A VRF, and what is exported from it and imported into it, by address family."""
+
+    name: str
+    index: int
+    rd: RD | None = None
+    export_rts: Mapping[Afi, frozenset[RT]] = field(factory=dict)
+    import_rts: Mapping[Afi, frozenset[RT]] = field(factory=dict)
+    families: frozenset[Afi] = frozenset()
+    description: str = ""
+
+
+VrfState: Topic[str, Vrf] = Topic("VrfState", Owners.ONE, "name -> VRF, the default one (empty name) included")
+
+PolicyState: Topic[tuple[str, str], Any] = Topic(
+    "PolicyState", Owners.ONE, "(kind, name) -> compiled policy of stack.policy; kind is 'route-map' (lists are inside)"
+)
+
+# --- interfaces --------------------------------------------------------------------------------------------------------
+
+
+class InterfaceKind(Enum):
+    ETHERNET = "ethernet"
+    LOOPBACK = "loopback"
+    TUNNEL = "tunnel"
+    TEMPLATE = "template"
+    TUN = "tun"
+
+
+@frozen
+class InterfaceRow:
+    """An interface as its owner wants it. `parent`: of a dot1Q sub-interface or of a template's clone.
+
+    `point_to_point`: any next hop out of it is the far end. `mpls`: labelled packets are accepted and may be sent
+    (`mpls bgp forwarding`, `mpls nhrp`). `device`: the host's device behind it ('' if none).
+    """
+
+    name: str
+    kind: InterfaceKind
+    vrf: str = ""
+    mtu: int = 1500
+    admin_up: bool = True
+    description: str = ""
+    parent: str = ""
+    vlan: int | None = None
+    device: str = ""
+    unnumbered: str = ""
+    point_to_point: bool = False
+    mpls: bool = False
+    unreachables: bool = True
+    mss: int = 0
+    network_id: int = 0
+    redirect: bool = False
+    protection: str = ""
+    internal: bool = False
+
+
+class AddressRow(NamedTuple):
+    """An interface's own address: prefix length, and where it came from (configured, negotiated, ...)."""
+
+    length: int
+    secondary: bool = False
+    origin: str = "configured"
+
+
+class LinkRow(NamedTuple):
+    """What the data plane knows of an interface. `mac` is empty where there is none."""
+
+    up: bool
+    mtu: int
+    mac: bytes = b""
+    reason: str = ""
+
+
+InterfaceOffered: Topic[str, InterfaceRow] = Topic(
+    "InterfaceOffered", Owners.MANY, "name -> interface: configured (router) or dynamic (tunnel)"
+)
+AddressOffered: Topic[tuple[str, bytes], AddressRow] = Topic(
+    "AddressOffered", Owners.MANY, "(interface, address) -> own address"
+)
+LinkState: Topic[str, LinkRow] = Topic("LinkState", Owners.ONE, "name -> carrier, MTU and MAC, as tunnel sees them")
+
+
+@frozen
+class Interface:
+    """An interface as all see it: what was offered, merged by routing. `addresses` maps octets to AddressRow."""
+
+    row: InterfaceRow
+    index: int
+    up: bool
+    mtu: int
+    mac: bytes = b""
+    addresses: Mapping[bytes, AddressRow] = field(factory=dict)
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def vrf(self) -> str:
+        return self.row.vrf
+
+
+InterfaceState: Topic[str, Interface] = Topic("InterfaceState", Owners.ONE, "name -> interface, merged by routing")
+
+# --- routes ------------------------------------------------------------------------------------------------------------
+
+
+class Via(NamedTuple):
+    """One way to a destination.
+
+    `address` alone: recursive, in table `vrf`. `interface` alone: attached. Both: that neighbour. `encap`: the L3VPN
+    profile whose endpoint `address` is. `labels`: what the far end wants to see (bottom part of the stack, top first).
+    """
+
+    address: bytes = b""
+    interface: str = ""
+    vrf: str = ""
+    encap: str = ""
+    labels: LabelStack = ()
+
+
+class Route(NamedTuple):
+    """A candidate of one owner for one prefix. No `vias`: discard (Null0). `kind` is its source code in `show ip route`
+    (connected, local, static, ibgp, ebgp, nhrp, ...). `override`: replaces the winner's next hop and labels (NHO)."""
+
+    distance: int
+    vias: tuple[Via, ...]
+    kind: str
+    metric: int = 0
+    tag: int = 0
+    override: bool = False
+
+
+RouteOffered: Topic[Prefix, Route] = Topic(
+    "RouteOffered", Owners.MANY, "table = VRF; prefix -> candidate, by owner (static, bgp, nhrp, ikev2)"
+)
+
+
+class Selected(NamedTuple):
+    """The winner for a prefix. `next_hop`: id in the next-hop table (0 if discarded); `since` on the clock's scale."""
+
+    owner: str
+    route: Route
+    next_hop: int
+    since: float
+
+
+RouteSelected: Topic[Prefix, Selected] = Topic(
+    "RouteSelected", Owners.ONE, "table = VRF; prefix -> the route in use (its next hop resolves)"
+)
+
+
+class NextHopKey(NamedTuple):
+    """A next hop as a client means it; `labelled`: it must carry labelled packets (a VPN or LSP route)."""
+
+    vrf: str
+    address: bytes
+    interface: str = ""
+    encap: str = ""
+    labelled: bool = False
+
+
+class NextHopRow(NamedTuple):
+    """Whether it can be used now, and why not; `metric` of the route to it; `interface` it leaves by ('' if none)."""
+
+    usable: bool
+    reason: str
+    metric: int = 0
+    interface: str = ""
+    id: int = 0
+
+
+NextHopWanted: Topic[NextHopKey, bool] = Topic(
+    "NextHopWanted", Owners.MANY, "next hops whose state a client wants to be told"
+)
+NextHopState: Topic[NextHopKey, NextHopRow] = Topic("NextHopState", Owners.ONE, "what routing says of wanted next hops")
+
+# --- labels ------------------------------------------------------------------------------------------------------------
+
+SCOPE_MGRE, SCOPE_ETHERNET, SCOPE_PROTECTED = "mgre", "ethernet", "protected"
+"""Kinds of ingress a label may arrive by (RFC 4023 8). A scope may also hold interface names, to bind a label closer."""
+
+
+class LabelRequest(NamedTuple):
+    """What a client wants a FEC's label to do. `next_hop` 0: pop and look up in the FEC's VRF, else pop and send there.
+    `scope`: by which kinds of ingress (or interfaces) it may arrive. `fixed`: this label value and no other."""
+
+    scope: frozenset[str]
+    next_hop: int = 0
+    fixed: int | None = None
+    vrf: str = ""
+
+
+class LabelRow(NamedTuple):
+    """The local label of a FEC, or None and the reason why there is none."""
+
+    label: int | None
+    reason: str = ""
+
+
+LabelWanted: Topic[Fec, LabelRequest] = Topic("LabelWanted", Owners.MANY, "FEC -> what its local label is for")
+LabelBound: Topic[Fec, LabelRow] = Topic("LabelBound", Owners.ONE, "FEC -> local label; written after the ILM is")
+
+BindingOffered: Topic[tuple[str, Prefix, bytes], LabelStack] = Topic(
+    "BindingOffered",
+    Owners.MANY,
+    "(vrf, prefix, next hop; empty: any) -> remote labels; (3,) is implicit null",
+)
+
+# --- tunnels and adjacencies -------------------------------------------------------------------------------------------
+
+
+class EndpointRow(NamedTuple):
+    """Where an overlay address is reached, across the transport network."""
+
+    transport: bytes
+
+
+L3VPN_TUNNEL = ""
+"""In EndpointOffered: 'the mGRE tunnel of this node's L3VPN profile', whose name the client need not know."""
+
+EndpointOffered: Topic[tuple[str, bytes], EndpointRow] = Topic(
+    "EndpointOffered", Owners.MANY, "(tunnel interface, overlay address) -> transport address; a claim per owner"
+)
+
+
+class SourceRow(NamedTuple):
+    """An interface that BGP uses as its own end. `use` is 'update-source' or 'bgp next-hop'; the latter wins."""
+
+    use: str
+
+
+SourceOffered: Topic[str, SourceRow] = Topic(
+    "SourceOffered", Owners.MANY, "interface -> how BGP uses it as next hop: the automatic transport source"
+)
+
+
+class ProfileRow(NamedTuple):
+    """An L3VPN encapsulation profile at work. `vrf` is its tunnel-encapsulation VRF; `source` our transport address."""
+
+    tunnel: str
+    vrf: str
+    source_interface: str
+    source: bytes
+    usable: bool
+    reason: str = ""
+
+
+ProfileState: Topic[str, ProfileRow] = Topic("ProfileState", Owners.ONE, "L3VPN profile -> its tunnel and source")
+
+
+class AdjacencyKey(NamedTuple):
+    """A neighbour on an interface; `address` is empty on a point-to-point one."""
+
+    interface: str
+    address: bytes = b""
+
+
+class AdjacencyRow(NamedTuple):
+    """Whether a neighbour can be sent to. An Ethernet neighbour still being resolved is usable, with a reason."""
+
+    usable: bool
+    mtu: int
+    reason: str = ""
+
+
+AdjacencyWanted: Topic[AdjacencyKey, bool] = Topic(
+    "AdjacencyWanted", Owners.MANY, "neighbours that routes need: tunnel resolves them (ARP, ND) and keeps them"
+)
+AdjacencyState: Topic[AdjacencyKey, AdjacencyRow] = Topic(
+    "AdjacencyState", Owners.ONE, "neighbour -> usable or why not"
+)
+
+
+class HostPortRow(NamedTuple):
+    """The device through which a VRF's own addresses live in the host's TCP/IP."""
+
+    device: str
+    mtu: int
+
+
+HostPortState: Topic[str, HostPortRow] = Topic("HostPortState", Owners.ONE, "VRF -> its host port, opened by forwarder")
+
+# --- what the packet path tells the others -----------------------------------------------------------------------------
+
+
+class Ingress(NamedTuple):
+    """How a packet came in: kept with it to egress. `endpoint` is the outer source (empty on an attachment)."""
+
+    interface: str
+    vrf: str
+    endpoint: bytes = b""
+    sa: int = 0
+    in_label: int | None = None
+
+
+@frozen
+class Hairpin(Fact):
+    """A packet left by an interface of the NHRP network it came in by. `header` is the IP header found under the stack."""
+
+    ingress: Ingress
+    vrf: str
+    egress: str
+    header: bytes
+
+
+@frozen
+class NhrpReceived(Fact):
+    interface: str
+    vrf: str
+    outer_source: bytes
+    outer_destination: bytes
+    sa: int
+    octets: bytes
+
+
+@frozen
+class NeighbourUnresolved(Fact):
+    """The packet path has a packet for an attached neighbour that nobody resolved yet."""
+
+    interface: str
+    address: bytes
+
+
+@frozen
+class NeighbourPacket(Fact):
+    """An ARP packet, or an IPv6 neighbour discovery packet, that came in by an attachment. `octets` is the frame's
+    payload; `source` the frame's source MAC."""
+
+    interface: str
+    source: bytes
+    arp: bool
+    octets: bytes
+
+
+@frozen
+class SendNeighbourPacket(Fact):
+    """tunnel's answer or question for the wire: an ARP (`ethertype` 0x0806) or ND (0x86DD) payload."""
+
+    interface: str
+    destination: bytes
+    ethertype: int
+    octets: bytes

@@ -1,0 +1,146 @@
+"""The network as services see it: sockets, attachments and the host underneath, behind three small protocols.
+
+`stack.os` implements them on Linux, `stack.testing.MemoryNetwork` in memory. A `Port` is the same few bound methods in
+both worlds, so that the forwarder's loops cost nothing extra.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from attrs import field, frozen
+
+from stack.addr import Prefix
+
+__all__ = ["Device", "Host", "HostAddress", "HostRoute", "Listener", "Network", "Port", "TcpOptions"]
+
+VNET_HEADER = 10
+"""Octets of the virtio-net header that some ports put before each packet (`Port.headroom`)."""
+
+
+class Port(Protocol):
+    """Packets or frames in and out, never blocking.
+
+    `recv_into(buffer)` fills one packet and returns its length; BlockingIOError when none is left. `send(octets)` sends one
+    packet; BlockingIOError when the queue is full, other OSError as sendmsg(2). Each packet that is received is preceded by
+    `headroom` octets of virtio-net header (0 or 10), and each packet sent must be. Closing twice is allowed.
+    """
+
+    name: str
+    mtu: int
+    headroom: int
+
+    def recv_into(self, buffer: memoryview | bytearray, /) -> int: ...
+    def send(self, octets: bytes | bytearray | memoryview, /) -> int: ...
+    def listen(self, readable: Callable[[], None] | None) -> None: ...
+    def close(self) -> None: ...
+
+
+class Listener(Protocol):
+    def close(self) -> None: ...
+
+
+@frozen
+class TcpOptions:
+    """A TCP connection's ends and rules. `local` empty: the host chooses. `ttl` sent; `min_ttl` accepted (GTSM, RFC 5082).
+
+    In a VRF other than the default one the socket is bound to the VRF's host port.
+    """
+
+    vrf: str = ""
+    local: bytes = b""
+    remote: bytes = b""
+    port: int = 179
+    ttl: int = 64
+    min_ttl: int = 0
+    md5: bytes = field(default=b"", repr=False)
+    dscp: int = 48
+
+
+@frozen
+class Device:
+    """A network device of the host. `mac` is empty where it has none."""
+
+    name: str
+    index: int
+    mac: bytes
+    mtu: int
+    up: bool
+
+
+class HostAddress(tuple[str, bytes, int]):
+    """(device, address, prefix length)."""
+
+    __slots__ = ()
+
+
+@frozen
+class HostRoute:
+    """A route of the host's default table: `via` a gateway, or (`via` empty) straight out of `device`."""
+
+    prefix: Prefix
+    via: bytes = b""
+    device: str = ""
+    source: bytes = b""
+
+
+class Host(Protocol):
+    """The host's own tables, which the kernel mirror (tunnel.io.host) writes. All raise OSError.
+
+    What is added is marked as ours where the host allows it, `ours()` finds it again after a kill -9.
+    """
+
+    def devices(self) -> tuple[Device, ...]: ...
+    def watch(self, changed: Callable[[], None] | None) -> None: ...
+    def addresses(self) -> Iterable[tuple[str, bytes, int]]: ...
+    def add_address(self, device: str, address: bytes, length: int) -> None: ...
+    def remove_address(self, device: str, address: bytes, length: int) -> None: ...
+    def routes(self) -> Iterable[tuple[HostRoute, bool]]: ...
+    def add_route(self, route: HostRoute) -> None: ...
+    def remove_route(self, route: HostRoute) -> None: ...
+    def set_link(self, device: str, *, up: bool, mtu: int | None = None) -> None: ...
+    def drop_ingress(self, device: str, *, vlans: Iterable[int | None]) -> Callable[[], None]: ...
+
+
+class Network(Protocol):
+    """Where services get sockets. All raise OSError; PermissionError names what is missing."""
+
+    host: Host
+
+    async def connect_tcp(
+        self, factory: Callable[[], asyncio.Protocol], options: TcpOptions
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]: ...
+
+    async def listen_tcp(self, factory: Callable[[], asyncio.Protocol], options: TcpOptions) -> Listener:
+        """Accept connections to `options.local` (empty: any address of the VRF). The accepted transport's extra info
+        has `sockname` and `peername`, each (text, port, ...)."""
+        ...
+
+    def frames(self, device: str, vlan: int | None) -> Port:
+        """Ethernet frames of one attachment: untagged ones, or those of one VLAN with the tag taken off.
+
+        What is sent must carry its own tag. Frames that this host sends are not seen.
+        """
+        ...
+
+    def labelled_frames(self, device: str) -> Port:
+        """Frames of EtherType 0x8847 only, on a device that otherwise stays with the kernel; sent frames are whole.
+        ARP and ND of the device are heard as well, so that neighbours can be learnt."""
+        ...
+
+    def host_port(self, vrf: str, index: int, mtu: int) -> Port:
+        """The VRF's door to the host's TCP/IP (a TUN device): bare IP packets. `name` is the device's name."""
+        ...
+
+    def tun(self, device: str, mtu: int) -> Port:
+        """A customer attachment that carries bare IP packets."""
+        ...
+
+    def raw(self, protocol: int, *, remote: bytes = b"") -> Port:
+        """IPv4 packets of one protocol in the default VRF, headers included both ways.
+
+        With `remote`: connected and send-only, for the packet path's prebuilt headers.
+        """
+        ...

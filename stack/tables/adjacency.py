@@ -1,0 +1,53 @@
+"""Adjacencies: everything the packet path must know to send to one neighbour. Written by tunnel."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import define, field, frozen
+
+from stack.events import AdjacencyKey
+from stack.tables.table import KeyedTable, WriteRule
+
+__all__ = ["Adjacency", "AdjacencyKind", "AdjacencyTable"]
+
+
+class AdjacencyKind(Enum):
+    ETHERNET = "ethernet"
+    """`rewrite`: destination MAC, source MAC (and 802.1Q tag): the EtherType follows it."""
+    GRE = "gre"
+    """`rewrite`: nothing; the packet path builds IPv4 + GRE from source, destination, key, ttl, tos."""
+    MPLS_IN_IP = "mpls-in-ip"
+    """As GRE, with the labels straight after the IPv4 header (protocol 137, RFC 4023 3)."""
+    TUN = "tun"
+    """Bare IP packets into the attachment; no labels."""
+    HOST = "host"
+    """A neighbour on a device that stays with the kernel: IP goes through the default VRF's host port; labelled frames go
+    out of the device itself, with `rewrite` as for ETHERNET."""
+
+
+@frozen
+class Adjacency:
+    """One neighbour. `mtu`: the largest packet, labels included, that fits behind the rewrite. Not `complete`: still
+    being resolved, or (with `reason`) dead; nothing can be sent."""
+
+    key: AdjacencyKey
+    kind: AdjacencyKind
+    complete: bool
+    mtu: int
+    rewrite: bytes = b""
+    source: bytes = b""
+    destination: bytes = b""
+    gre_key: int | None = None
+    ttl: int = 255
+    tos: int | None = None
+    protection: str = ""
+    reason: str = ""
+    created: float = 0.0
+
+
+@define(eq=False)
+class AdjacencyTable(KeyedTable[AdjacencyKey, Adjacency]):
+    """(interface, address) -> Adjacency."""
+
+    rule: WriteRule = field(factory=lambda: WriteRule("adjacency"))
