@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 __all__ = [
     "DEFAULT_VRF",
+    "FIRST_UNRESERVED_LABEL",
+    "LAST_LABEL",
     "RD",
     "RT",
     "AddressError",

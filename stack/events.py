@@ -104,7 +104,7 @@ class Vrf:
 VrfState: Topic[str, Vrf] = Topic("VrfState", Owners.ONE, "name -> VRF, the default one (empty name) included")
 
 PolicyState: Topic[tuple[str, str], Any] = Topic(
-    "PolicyState", Owners.ONE, "(kind, name) -> compiled policy of stack.policy; kind is 'route-map' (lists are inside)"
+    "PolicyState", Owners.ONE, "(kind, name) -> policy; kind 'route-map': compiled, lists inside; 'prefix-list': as is"
 )
 
 # --- interfaces --------------------------------------------------------------------------------------------------------
@@ -211,6 +211,12 @@ class Via(NamedTuple):
     encap: str = ""
     labels: LabelStack = ()
 
+    def key(self) -> NextHopKey:
+        """The next hop that this way needs; the same for all routes that go there, whatever their labels."""
+        if self.encap:
+            return NextHopKey("", self.address, "", self.encap, labelled=True)
+        return NextHopKey(self.vrf, self.address, self.interface, "", bool(self.labels))
+
 
 class Route(NamedTuple):
     """A candidate of one owner for one prefix. No `vias`: discard (Null0). `kind` is its source code in `show ip route`
@@ -304,9 +310,11 @@ BindingOffered: Topic[tuple[str, Prefix, bytes], LabelStack] = Topic(
 
 
 class EndpointRow(NamedTuple):
-    """Where an overlay address is reached, across the transport network."""
+    """Where an overlay address is reached, across the transport network. `uses`: how many routes of the owner lead there
+    (bgp counts the VPN routes of a remote PE, so the row changes with them while the endpoint stays)."""
 
     transport: bytes
+    uses: int = 1
 
 
 L3VPN_TUNNEL = ""
@@ -350,11 +358,17 @@ class AdjacencyKey(NamedTuple):
 
 
 class AdjacencyRow(NamedTuple):
-    """Whether a neighbour can be sent to. An Ethernet neighbour still being resolved is usable, with a reason."""
+    """Whether a neighbour can be sent to. An Ethernet neighbour still being resolved is usable, with a reason.
+
+    `transport`, in table `transport_vrf`: where a tunnel's outer packets go; routing refuses routes that would carry them
+    into the tunnel itself. Empty: no tunnel.
+    """
 
     usable: bool
     mtu: int
     reason: str = ""
+    transport: bytes = b""
+    transport_vrf: str = ""
 
 
 AdjacencyWanted: Topic[AdjacencyKey, bool] = Topic(

@@ -107,7 +107,10 @@ class Host(Protocol):
 class Network(Protocol):
     """Where services get sockets. All raise OSError; PermissionError names what is missing."""
 
-    host: Host
+    @property
+    def host(self) -> Host:
+        """The host's own tables."""
+        ...
 
     async def connect_tcp(
         self, factory: Callable[[], asyncio.Protocol], options: TcpOptions
@@ -141,6 +144,7 @@ class Network(Protocol):
     def raw(self, protocol: int, *, remote: bytes = b"") -> Port:
         """IPv4 packets of one protocol in the default VRF, headers included both ways.
 
-        With `remote`: connected and send-only, for the packet path's prebuilt headers.
+        With `remote`: connected and send-only, for the packet path's prebuilt headers. As raw(7) with IP_HDRINCL: the total
+        length and the header checksum of what is sent are filled in, and so is an identification of zero.
         """
         ...

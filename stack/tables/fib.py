@@ -100,10 +100,11 @@ class Fib:
 
 @define(eq=False)
 class FibTable:
-    """VRF name -> Fib."""
+    """VRF name -> Fib. `generation` grows with every change of any of them."""
 
     rule: WriteRule = field(factory=lambda: WriteRule("fib"))
     fibs: dict[str, Fib] = field(factory=dict)
+    generation: int = 0
 
     def get(self, vrf: str) -> Fib | None:
         return self.fibs.get(vrf)
@@ -127,19 +128,23 @@ class FibWriter:
         if fib is None:
             fib = self.table.fibs[vrf] = Fib()
         fib._put(prefix, leaf)  # noqa: SLF001  (the writer is the Fib's other half)
+        self.table.generation += 1
 
     def remove(self, vrf: str, prefix: Prefix) -> None:
         self.table.rule.check(self.epoch)
         if fib := self.table.fibs.get(vrf):
             fib._put(prefix, None)  # noqa: SLF001
+            self.table.generation += 1
 
     def create(self, vrf: str) -> None:
         """An empty FIB for a VRF that has no route yet, so that its packets are unroutable rather than unknown."""
         self.table.rule.check(self.epoch)
         self.table.fibs.setdefault(vrf, Fib())
+        self.table.generation += 1
 
     def drop(self, vrf: str) -> None:
         """Forget a VRF. Its Fib's generation moves, so that flow caches that still hold it notice."""
         self.table.rule.check(self.epoch)
         if fib := self.table.fibs.pop(vrf, None):
             fib.generation += 1
+            self.table.generation += 1

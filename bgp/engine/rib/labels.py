@@ -1,0 +1,56 @@
+"""Local labels: FECs wanted from the label allocator as state, and what it bound."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from attrs import define, field
+
+from stack.addr import Fec
+from stack.events import LabelRequest, LabelRow
+
+__all__ = ["Labels"]
+
+
+@define(eq=False)
+class Labels:
+    """FEC -> who uses it here and what it is for. `rows` collects what to publish as LabelWanted.
+
+    Rows of LabelBound are kept whoever asked for them: after a restart of bgp they come before it asks again.
+    """
+
+    bound: dict[Fec, LabelRow] = field(factory=dict)
+    users: dict[Fec, set[Hashable]] = field(factory=dict)
+    rows: dict[Fec, LabelRequest | None] = field(factory=dict)
+    changed: dict[Fec, None] = field(factory=dict)
+    _requests: dict[Fec, LabelRequest] = field(factory=dict)
+
+    def want(self, fec: Fec, request: LabelRequest, user: Hashable) -> LabelRow | None:
+        """`user` uses `fec`; returns its label row if there is one yet."""
+        self.users.setdefault(fec, set()).add(user)
+        if self._requests.get(fec) != request:
+            self._requests[fec] = self.rows[fec] = request
+        return self.bound.get(fec)
+
+    def release(self, fec: Fec, user: Hashable) -> None:
+        users = self.users.get(fec)
+        if users is None:
+            return
+        users.discard(user)
+        if not users:
+            del self.users[fec]
+            self._requests.pop(fec, None)
+            self.rows[fec] = None
+
+    def receive(self, rows: Mapping[Fec, LabelRow | None]) -> None:
+        for fec, row in rows.items():
+            if row is None:
+                self.bound.pop(fec, None)
+            else:
+                self.bound[fec] = row
+            if fec in self.users:
+                self.changed[fec] = None
+
+    def label(self, fec: Fec) -> int | None:
+        row = self.bound.get(fec)
+        return None if row is None else row.label

@@ -1,0 +1,106 @@
+"""Labels of VPN routes that we re-advertise with ourselves as next hop: swap to the label received (RFC 4364 10 b).
+
+The label belongs to (RD, prefix, next hop, labels received): when any of them changes the FEC is another one. The old
+label is let go only when the new one is bound, so that what still comes in with it is forwarded in the meantime.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import define, field
+
+from bgp.engine.paths import Hop, Path
+from bgp.engine.rib.hops import Hops
+from bgp.engine.rib.labels import Labels
+from bgp.engine.rib.loc_rib import LocRib
+from bgp.wire import prefix_of, rd_of
+from stack.addr import SwapFec
+from stack.events import SCOPE_ETHERNET, SCOPE_MGRE, LabelRequest, NextHopKey
+
+__all__ = ["SCOPE", "Swap", "Swaps", "labelled_hop"]
+
+SCOPE = frozenset((SCOPE_MGRE, SCOPE_ETHERNET))
+
+
+def labelled_hop(path: Path) -> NextHopKey:
+    """The next hop of a VPN route as its labelled packets go there."""
+    return NextHopKey("", path.set.next_hop, encap=path.set.encap, labelled=True)
+
+
+class Swap(NamedTuple):
+    """Our label, or None: it will come (`wait`), or it cannot be had now."""
+
+    label: int | None
+    wait: bool = False
+
+
+@define(eq=False)
+class Swaps:
+    """(table, key) -> the FEC in use and the one that is on its way. Bounded by the VPN routes that are re-advertised."""
+
+    labels: Labels
+    hops: Hops
+    using: dict[tuple[LocRib, bytes], SwapFec] = field(factory=dict)
+    coming: dict[tuple[LocRib, bytes], SwapFec] = field(factory=dict)
+    where: dict[SwapFec, tuple[LocRib, bytes]] = field(factory=dict)
+
+    def label(self, loc: LocRib, path: Path) -> Swap:
+        """Our label for `path`; wanted from now on."""
+        nlri = path.nlri
+        place = (loc, nlri.key)
+        hop = self.hops.get(labelled_hop(path))
+        if not hop.usable or not hop.id:
+            hop.waiting_swaps[place] = None
+            return Swap(None, wait=not hop.known)
+        fec = SwapFec(rd_of(nlri.key), prefix_of(loc.family, nlri.key), hop.id, nlri.labels)
+        if self.using.get(place) != fec and self.coming.get(place) != fec:
+            self._want(place, fec)
+        row = self.labels.bound.get(fec)
+        if row is None:
+            return Swap(None, wait=True)
+        if row.label is not None:
+            self._arrived(place, fec)
+        return Swap(row.label)
+
+    def hops_in_use(self) -> set[NextHopKey]:
+        """Next hops that must not be swept."""
+        return {labelled_hop(best) for loc, key in (*self.using, *self.coming) if (best := loc.best(key)) is not None}
+
+    def moved(self, hop: Hop) -> list[tuple[LocRib, bytes]]:
+        """The places whose label depends on `hop`, which says something else now."""
+        waiting = list(hop.waiting_swaps)
+        hop.waiting_swaps.clear()
+        for loc, key in {**self.using, **self.coming}:
+            best = loc.best(key)
+            if best is not None and labelled_hop(best) == hop.key:
+                waiting.append((loc, key))
+        return waiting
+
+    def _want(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
+        stale = self.coming.pop(place, None)
+        if stale is not None:
+            self._release(place, stale)
+        self.coming[place] = fec
+        self.where[fec] = place
+        self.labels.want(fec, LabelRequest(SCOPE, fec.next_hop), place)
+
+    def _arrived(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
+        if self.coming.get(place) == fec:
+            del self.coming[place]
+            old = self.using.get(place)
+            self.using[place] = fec
+            if old is not None and old != fec:
+                self._release(place, old)
+
+    def _release(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
+        self.where.pop(fec, None)
+        self.labels.release(fec, place)
+
+    def forget(self, loc: LocRib, key: bytes) -> None:
+        """Nobody is told `key` with our label any more."""
+        place = (loc, key)
+        for table in (self.using, self.coming):
+            fec = table.pop(place, None)
+            if fec is not None:
+                self._release(place, fec)

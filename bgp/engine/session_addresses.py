@@ -1,0 +1,106 @@
+"""Our own addresses as BGP needs them: which one to bind to, which neighbours are on a subnet of ours, our router id.
+
+Fed from InterfaceState. An address counts while its interface is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from attrs import define, field
+
+from stack.addr import DEFAULT_VRF, Prefix
+from stack.events import Interface, InterfaceKind
+
+__all__ = ["LocalAddresses", "OwnAddress"]
+
+
+class OwnAddress(NamedTuple):
+    interface: str
+    address: bytes
+    length: int
+
+
+@define(eq=False)
+class LocalAddresses:
+    """The interfaces of the node, by name: bounded by its configuration and its virtual accesses."""
+
+    interfaces: dict[str, Interface] = field(factory=dict)
+    _by_vrf: dict[str, tuple[OwnAddress, ...]] | None = None
+
+    def apply(self, rows: Mapping[str, Interface | None]) -> set[tuple[str, bytes]]:
+        """What changed. Answers which (VRF, address) are ours, and usable, no longer."""
+        before = self._usable()
+        for name, row in rows.items():
+            if row is None:
+                self.interfaces.pop(name, None)
+            else:
+                self.interfaces[name] = row
+        self._by_vrf = None
+        return before - self._usable()
+
+    def _usable(self) -> set[tuple[str, bytes]]:
+        return {(one.vrf, address) for one in self.interfaces.values() if one.up for address in one.addresses}
+
+    def own(self, vrf: str) -> tuple[OwnAddress, ...]:
+        """Usable addresses of `vrf`, loopbacks' first, then in the interfaces' order."""
+        if self._by_vrf is None:
+            found: dict[str, list[OwnAddress]] = {}
+            for one in sorted(self.interfaces.values(), key=_rank):
+                if one.up:
+                    found.setdefault(one.vrf, []).extend(_addresses(one))
+            self._by_vrf = {name: tuple(addresses) for name, addresses in found.items()}
+        return self._by_vrf.get(vrf, ())
+
+    def has(self, vrf: str, address: bytes) -> bool:
+        return any(own.address == address for own in self.own(vrf))
+
+    def source(self, interface: str, size: int) -> bytes:
+        """The address of `size` octets that `update-source INTERFACE` means, or b'' while there is none."""
+        one = self.interfaces.get(interface)
+        if one is None or not one.up:
+            return b""
+        addresses = list(_addresses(one))
+        if not addresses and one.row.unnumbered:
+            lender = self.interfaces.get(one.row.unnumbered)
+            addresses = list(_addresses(lender)) if lender is not None and lender.up else []
+        return next((own.address for own in addresses if len(own.address) == size), b"")
+
+    def connected(self, vrf: str, remote: bytes) -> OwnAddress | None:
+        """Our address on the subnet that `remote` is on: the longest one."""
+        on = [
+            own
+            for own in self.own(vrf)
+            if own.address != remote
+            and len(own.address) == len(remote)
+            and Prefix.of(own.address, own.length).covers(remote)
+        ]
+        return max(on, key=lambda own: own.length, default=None)
+
+    def towards(self, vrf: str, remote: bytes) -> bytes:
+        """The address to connect to `remote` from when nothing is configured. In the default VRF the host may choose."""
+        on = self.connected(vrf, remote)
+        if on is not None:
+            return on.address
+        if vrf == DEFAULT_VRF:
+            return b""
+        return next((own.address for own in self.own(vrf) if len(own.address) == len(remote)), b"")
+
+    def router_id(self) -> bytes:
+        """The highest IPv4 address of a loopback in the default VRF, else of any interface there; b'' if there is none."""
+        own = [one for one in self.own(DEFAULT_VRF) if len(one.address) == 4]
+        loopbacks = [one for one in own if self.interfaces[one.interface].row.kind is InterfaceKind.LOOPBACK]
+        return max((one.address for one in loopbacks or own), default=b"")
+
+
+def _rank(one: Interface) -> tuple[bool, int]:
+    return one.row.kind is not InterfaceKind.LOOPBACK, one.index
+
+
+def _addresses(one: Interface) -> Iterator[OwnAddress]:
+    """Primary addresses before secondary ones; link-local ones are nobody's session end here."""
+    rows = sorted(one.addresses.items(), key=lambda pair: pair[1].secondary)
+    for address, row in rows:
+        if not address.startswith(b"\xfe\x80") or len(address) == 4:
+            yield OwnAddress(one.name, address, row.length)

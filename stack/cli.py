@@ -1,0 +1,158 @@
+"""The console command: labelspan lab | run | exec | check."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stack.config import Config
+
+__all__ = ["main"]
+
+EXIT_FAILED, EXIT_CONFIG, EXIT_PRIVILEGE = 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 well, 1 failed, 2 wrong usage or configuration, 3 a privilege or kernel feature is missing."""
+    options = _parser().parse_args(arguments)
+    from stack.origin import IntruderError, check_origin
+
+    try:
+        check_origin()
+        code: int = options.run(options)
+    except IntruderError as error:
+        print(f"labelspan: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="labelspan", description="MPLS VPN over mGRE, in pure Python")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    lab = commands.add_parser("lab", help="a whole topology, checked end to end")
+    lab.add_argument("name", help="a scenario that comes with labelspan (mgre), or a folder with one")
+    lab.add_argument("--backend", choices=("auto", "netns", "memory"), default="auto")
+    lab.add_argument("--keep", action="store_true", help="leave the topology running until Ctrl-C")
+    lab.add_argument("--capture", type=Path, metavar="DIR", help="write what crosses each link as pcap")
+    lab.add_argument("--json", action="store_true")
+    lab.add_argument("--sabotage", metavar="NAME", help="break one thing on purpose; its row must turn red")
+    lab.set_defaults(run=_lab)
+    run = commands.add_parser("run", help="run one node from its configuration")
+    run.add_argument("file", type=Path)
+    run.add_argument("--name", help="node name, for its control socket (default: its hostname)")
+    run.add_argument("--bind", action="append", default=[], metavar="INTERFACE=DEVICE")
+    run.add_argument("--state", type=Path, metavar="DIR")
+    run.add_argument("--control", type=Path, metavar="SOCKET")
+    run.add_argument("--log-json", action="store_true")
+    run.set_defaults(run=_run)
+    ask = commands.add_parser("exec", help="ask a running node")
+    where = ask.add_mutually_exclusive_group(required=True)
+    where.add_argument("--name")
+    where.add_argument("--control", type=Path, metavar="SOCKET")
+    ask.add_argument("commands", nargs="+", metavar="COMMAND")
+    ask.add_argument("--json", action="store_true")
+    ask.set_defaults(run=_exec)
+    check = commands.add_parser("check", help="look for faults in a configuration, without starting it")
+    check.add_argument("file", type=Path)
+    check.add_argument("--json", action="store_true")
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _read(path: Path) -> Config | None:
+    """The configuration, or None after its faults were printed."""
+    from stack.ios.reader import ConfigError
+
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        print(f"labelspan: {path}: {error.strerror}", file=sys.stderr)
+        return None
+    try:
+        return Config.from_ios(text, source=str(path))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from stack.lab.run import run_lab
+
+    return run_lab(
+        options.name,
+        backend=options.backend,
+        keep=options.keep,
+        capture=options.capture,
+        as_json=options.json,
+        sabotage=options.sabotage,
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from stack.daemon import Daemon
+
+    config = _read(options.file)
+    if config is None:
+        return EXIT_CONFIG
+    bindings: dict[str, str] = {}
+    for binding in options.bind:
+        interface, equals, device = binding.partition("=")
+        if not (interface and equals and device):
+            print(f"labelspan: --bind {binding!r}: INTERFACE=DEVICE expected, e.g. Ethernet0/0=eth0", file=sys.stderr)
+            return EXIT_CONFIG
+        bindings[interface] = device
+    daemon = Daemon(
+        options.file,
+        config,
+        bindings=bindings,
+        name=options.name or config.node.hostname,
+        control=options.control,
+        state=options.state,
+        log_json=options.log_json,
+    )
+    return daemon.run()
+
+
+def _exec(options: argparse.Namespace) -> int:
+    from stack.control import ControlError, default_socket, request
+
+    path = options.control or default_socket(options.name)
+    try:
+        replies = asyncio.run(request(path, options.commands))
+    except ControlError as error:
+        print(f"labelspan: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    failed = False
+    values: list[Any] = []
+    for command, reply in zip(options.commands, replies, strict=True):
+        if not reply["ok"]:
+            print(f"{command}: {reply['error']}", file=sys.stderr)
+            failed = True
+        elif options.json:
+            values.append(reply["value"])
+        else:
+            if len(replies) > 1:
+                print(f"# {command}")
+            print(reply["text"])
+    if options.json:
+        print(json.dumps(values[0] if len(options.commands) == 1 and values else values, indent=2))
+    return EXIT_FAILED if failed else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from stack.ios.check import check_file
+
+    return check_file(options.file, as_json=options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""IOS-style text in, the typed configuration out: all of it, or a ConfigError that names every fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from attrs import define, field, frozen
+
+from stack.config import Config
+from stack.ios.editor import Applied, Editor, Later, located
+from stack.ios.faults import ConfigError, Fault, Wrong
+from stack.ios.grammar import Finding
+from stack.ios.table import Table
+
+__all__ = ["MAX_LINES", "ConfigError", "Fault", "NoEffect", "Reading", "read"]
+
+MAX_LINES = 1_000_000
+MAX_FAULTS = 1000
+"""After so many the rest of the text is not looked at."""
+
+_BANNER = re.compile(r"\s*banner\s+(?:(?:motd|login|exec|incoming|prompt-timeout|slip-ppp)\s+)?(\^C|[^\sA-Za-z0-9])(.*)", re.DOTALL)
+
+
+@frozen
+class NoEffect:
+    """A line that is real IOS, taken, and does nothing here."""
+
+    number: int
+    mode: str
+    line: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: `{self.line}` has no effect: {self.reason}"
+
+
+@frozen
+class Reading:
+    """What a text says. `warnings` are what reading itself noticed; stack.ios.checks finds the rest, and `locate` tells it
+    where."""
+
+    config: Config
+    warnings: tuple[Finding, ...] = ()
+    no_effect: tuple[NoEffect, ...] = ()
+    _applied: tuple[tuple[int, Applied], ...] = field(default=(), repr=False)
+
+    def locate(self, line: str) -> int | None:
+        """The number of the line that prints as `line`, or begins so; None if there is none."""
+        return located(self._applied, line)
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Numbers of all lines that were taken."""
+        return frozenset(number for number, _ in self._applied)
+
+
+def read(text: str, source: str = "<text>", specs: Iterable[Any] | None = None, *, table: Table | None = None) -> Reading:
+    """Read a whole configuration. `specs`: the services whose lines are understood (None: every installed one), or a
+    `table` made of them. Raises ConfigError."""
+    pass_ = _Pass(source, Editor(table or Table.from_specs(specs)))
+    pass_.run(text)
+    return pass_.reading()
+
+
+@define
+class _Pass:
+    """One text being read."""
+
+    source: str
+    editor: Editor
+    faults: list[Fault] = field(factory=list)
+    applied: list[tuple[int, Applied]] = field(factory=list)
+    no_effect: list[NoEffect] = field(factory=list)
+    lines: dict[int, str] = field(factory=dict)
+
+    def run(self, text: str) -> None:
+        for number, line in self._lines(text):
+            self._line(number, line)
+            if len(self.faults) >= MAX_FAULTS or number > MAX_LINES:
+                self._fault(number, line, Wrong("reading stops here: too many faults, or lines"))
+                break
+        for loose in self.editor.finish():
+            number = located(self.applied, loose.line) or 0
+            line = self.lines.get(number, loose.line)
+            self._fault(number, line, Wrong(loose.why, column=len(line) - len(line.lstrip()), width=len(line.strip())))
+
+    def reading(self) -> Reading:
+        if self.faults:
+            raise ConfigError(tuple(sorted(self.faults, key=lambda fault: fault.number)))
+        return Reading(self.editor.config(), (), tuple(self.no_effect), tuple(self.applied))
+
+    def _lines(self, text: str) -> Iterator[tuple[int, str]]:
+        """Numbered lines. A banner that spans several is one, without what it says."""
+        lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+        at = 0
+        while at < len(lines):
+            number, line = at + 1, lines[at]
+            at += 1
+            banner = _BANNER.fullmatch(line)
+            if banner and banner[1] not in banner[2]:
+                end = next((i for i in range(at, len(lines)) if banner[1] in lines[i]), None)
+                if end is None:
+                    self._fault(number, line, Wrong(f"the banner does not end: {banner[1]!r} does not come again"))
+                    return
+                at, line = end + 1, line[: banner.start(2)]
+            if banner:
+                line = line.replace("\x03", "^C")
+            yield number, line
+
+    def _line(self, number: int, line: str) -> None:
+        try:
+            taken = self.editor.feed(line)
+        except Wrong as wrong:
+            self._fault(number, line, wrong)
+            self._recover(line, wrong)
+            return
+        if isinstance(taken, Later):
+            self._later(number, line, taken)
+        elif taken is not None:
+            self.applied.append((number, taken))
+            self.lines[number] = line
+            if taken.reason:
+                self.no_effect.append(NoEffect(number, taken.mode, line.strip(), taken.reason))
+
+    def _later(self, number: int, line: str, taken: Later) -> None:
+        if taken.under and self.faults:
+            last = self.faults[-1]
+            self.faults[-1] = _with_line(last, number)
+            return
+        start = len(line) - len(line.lstrip())
+        why = f"not in this release: `{taken.row.start}` belongs to {taken.row.package}"
+        self._fault(number, line, Wrong(why, column=start, width=len(line.strip())))
+
+    def _recover(self, line: str, wrong: Wrong) -> None:
+        """Read on as if the suggestion had been written, so that one typing error is one fault. The configuration is lost
+        anyway."""
+        if wrong.suggestion:
+            mended = line[: wrong.column] + wrong.suggestion + line[wrong.column + wrong.width :]
+            try:
+                self.editor.feed(mended)
+            except Wrong:
+                return
+
+    def _fault(self, number: int, line: str, wrong: Wrong) -> None:
+        self.faults.append(
+            Fault(
+                source=self.source,
+                number=number,
+                mode=self.editor.mode,
+                path=self.editor.path,
+                line=line,
+                column=wrong.column,
+                width=wrong.width,
+                why=wrong.why,
+                expected=wrong.expected,
+                suggestion=wrong.suggestion,
+            )
+        )
+
+
+def _with_line(fault: Fault, number: int) -> Fault:
+    from attrs import evolve
+
+    return evolve(fault, also=(*fault.also, number))

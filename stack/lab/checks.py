@@ -1,0 +1,308 @@
+"""The rows of a verdict. Each check looks at a running testbed and answers with what it saw; it fails by raising `Red`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import permutations
+from typing import Any
+
+from attrs import define, field, frozen
+
+from stack.addr import Prefix, format_address, parse_address
+from stack.lab.frames import Seen, look
+from stack.lab.scenario import Check, Sabotage, Scenario
+from stack.lab.testbed import Answer, Testbed
+
+__all__ = ["KINDS", "Conduct", "Red", "Row"]
+
+POLL = 0.1
+"""Seconds between two looks at something that is not there yet."""
+
+FIRST_SIZE, NEXT_SIZE = 100, 40
+"""Data octets of every customer's pings: a size of its own tells whose an echo is, although the addresses are the same."""
+
+MPLS_ETHERTYPE = 0x8847
+
+
+class Red(Exception):
+    """A check that failed, with what was seen instead."""
+
+
+@frozen
+class Row:
+    """One line of the verdict."""
+
+    name: str
+    ok: bool
+    seen: str
+    seconds: float
+
+
+@define
+class Conduct:
+    """One run of a scenario on a testbed."""
+
+    scenario: Scenario
+    bed: Testbed
+    sabotage: Sabotage | None = None
+    texts: dict[str, str] = field(factory=dict)
+
+    def text(self, node: str) -> str:
+        """A node's configuration, as sabotage left it."""
+        text = self.scenario.node[node]
+        if self.sabotage is not None and self.sabotage.node == node:
+            text = replaced(text, self.sabotage.replace)
+        return text
+
+    def size(self, customer: str) -> int:
+        return FIRST_SIZE + NEXT_SIZE * self.scenario.customers.index(customer)
+
+    async def run(self, check: Check) -> Row:
+        started = self.bed.now()
+        try:
+            seen = await KINDS[check.kind](self, check)
+            ok = True
+        except Red as red:
+            seen, ok = str(red), False
+        return Row(check.name, ok, seen, self.bed.now() - started)
+
+    async def until(self, check: Check, look_once: Callable[[], Awaitable[str]]) -> str:
+        """What `look_once` says when it stops being red; its last complaint when time is up."""
+        end = self.bed.now() + check.within
+        while True:
+            try:
+                return await look_once()
+            except Red:
+                if self.bed.now() >= end:
+                    raise
+            await self.bed.pause(POLL)
+
+
+def replaced(text: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """`text` with every pair carried out. Raises Red for one that is not there, since it would prove nothing."""
+    for old, new in pairs:
+        if old not in text:
+            raise Red(f"{old!r} does not stand in the configuration")
+        text = text.replace(old, new)
+    return text
+
+
+async def sessions(conduct: Conduct, check: Check) -> str:
+    wanted: Mapping[str, int] = check.words["nodes"]
+
+    async def look_once() -> str:
+        up = {node: _established(await conduct.bed.show(node, "show bgp summary")) for node in wanted}
+        short = [f"{node}: {up[node]} of {count}" for node, count in wanted.items() if up[node] < count]
+        if short:
+            raise Red(f"established {', '.join(short)}")
+        return f"{sum(up.values())} session ends established"
+
+    return await conduct.until(check, look_once)
+
+
+def _established(value: Any) -> int:
+    """Peers that are up, in `show bgp summary`'s plain value."""
+    peers: set[str] = set()
+    for row in _rows(value):
+        if str(row.get("state", "")).lower() == "established":
+            peers.add(f"{row.get('vrf', '')} {row.get('neighbor', row.get('address', ''))}")
+    return len(peers)
+
+
+def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
+    """Every mapping inside plain data."""
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _rows(part)
+
+
+async def _endpoints(conduct: Conduct, node: str) -> set[str]:
+    value = await conduct.bed.show(node, "show tunnel endpoints")
+    return {row["transport"] for tunnel in value for row in tunnel["endpoints"]}
+
+
+async def endpoints(conduct: Conduct, check: Check) -> str:
+    return await conduct.until(check, lambda: _look_endpoints(conduct, check, check.words["node"]))
+
+
+async def _look_endpoints(conduct: Conduct, check: Check, node: str) -> str:
+    seen = await _endpoints(conduct, node)
+    listed = ", ".join(sorted(seen)) or "none"
+    lacking = [address for address in check.words.get("present", []) if address not in seen]
+    extra = [address for address in check.words.get("absent", []) if address in seen]
+    if lacking:
+        raise Red(f"{node} lacks {', '.join(lacking)}; it has {listed}")
+    if extra:
+        raise Red(f"{node} still has {', '.join(extra)}")
+    return f"{node} has {listed}"
+
+
+def _address(conduct: Conduct, host: str, family: int) -> str:
+    size = 4 if family == 4 else 16
+    texts = (text.partition("/")[0] for text in conduct.scenario.host[host].addresses)
+    return next(text for text in texts if len(parse_address(text)) == size)
+
+
+async def mesh(conduct: Conduct, check: Check) -> str:
+    """Every host of a customer pings every other."""
+    customer, family = check.words["customer"], check.words["family"]
+    hosts = [name for name, host in conduct.scenario.host.items() if host.customer == customer]
+    pairs = list(permutations(hosts, 2))
+    for one, other in pairs:
+        await _reach(conduct, check, one, _address(conduct, other, family))
+    return f"{len(pairs)} of {len(pairs)} pairs"
+
+
+async def _reach(conduct: Conduct, check: Check, host: str, destination: str) -> None:
+    async def look_once() -> str:
+        answer = await _ping(conduct, host, destination)
+        if not answer.ok:
+            raise Red(f"{host} to {destination}: {_words(answer)}")
+        return ""
+
+    await conduct.until(check, look_once)
+
+
+async def _ping(conduct: Conduct, host: str, destination: str, ttl: int = 64, within: float = 1.0) -> Answer:
+    size = conduct.size(conduct.scenario.host[host].customer)
+    answers = await conduct.bed.ping(host, destination, count=1, size=size, ttl=ttl, timeout=within)
+    return answers[0]
+
+
+def _words(answer: Answer) -> str:
+    return answer.kind + (f" from {answer.source}" if answer.source else "")
+
+
+async def ping(conduct: Conduct, check: Check) -> str:
+    await _reach(conduct, check, check.words["host"], check.words["to"])
+    return f"{check.words['host']} reaches {check.words['to']}"
+
+
+async def unreachable(conduct: Conduct, check: Check) -> str:
+    answer = await _ping(conduct, check.words["host"], check.words["to"])
+    if answer.ok:
+        raise Red(f"{check.words['host']} reaches {check.words['to']}, answered by {answer.source}")
+    return _words(answer)
+
+
+async def path(conduct: Conduct, check: Check) -> str:
+    """Echoes of growing TTL."""
+    hops = []
+    for ttl in range(1, len(check.words["hops"]) + 1):
+        answer = await _ping(conduct, check.words["host"], check.words["to"], ttl)
+        if answer.kind == "timeout":  # answers about errors are rate limited: ask once more
+            answer = await _ping(conduct, check.words["host"], check.words["to"], ttl)
+        hops.append(answer.source or answer.kind)
+    if hops != check.words["hops"]:
+        raise Red(" > ".join(hops))
+    return " > ".join(hops)
+
+
+def _seen(conduct: Conduct, link: str) -> list[Seen]:
+    return [look(frame) for frame in conduct.bed.frames(link)]
+
+
+async def encapsulation(conduct: Conduct, check: Check) -> str:
+    """Which customer packets cross a link by LSP, and which by GRE; each must, and no other way."""
+    lsp = [Prefix.parse(text) for text in check.words["lsp"]]
+    seen = _seen(conduct, check.words["link"])
+    labelled = [frame for frame in seen if frame.ethertype == MPLS_ETHERTYPE]
+    tunnelled = [frame for frame in seen if frame.gre == MPLS_ETHERTYPE]
+    if bool(labelled) != bool(lsp):
+        raise Red(f"{len(labelled)} frames of EtherType 0x8847, {'some' if lsp else 'none'} wanted")
+    if not tunnelled:
+        raise Red("no GRE packet carries a label")
+    strangers = {format_address(f.inner[1]) for f in labelled if not any(p.covers(f.inner[1]) for p in lsp)}
+    if strangers:
+        raise Red(f"by LSP to {', '.join(sorted(strangers))}, which belongs in the tunnel")
+    keys = {frame.key for frame in tunnelled}
+    if keys != {check.words["gre_key"]}:
+        raise Red(f"GRE keys {sorted(map(str, keys))}, {check.words['gre_key']} wanted")
+    return f"0x8847 frames {len(labelled)}, GRE 0x8847 {len(tunnelled)}, key {check.words['gre_key']}"
+
+
+async def clear(conduct: Conduct, check: Check) -> str:
+    """No customer's echo may cross these links outside a label."""
+    sizes = {conduct.size(customer) for customer in conduct.scenario.customers}
+    total = 0
+    for link in check.words["links"]:
+        seen = _seen(conduct, link)
+        total += len(seen)
+        bare = [frame for frame in seen if frame.echo in sizes and not frame.labels]
+        if bare:
+            raise Red(f"{len(bare)} on {link}, to {format_address(bare[0].inner[1])}")
+    if not total:
+        raise Red("nothing was captured at all")
+    return f"0 of {total} frames"
+
+
+async def isolation(conduct: Conduct, _check: Check) -> str:
+    """On a customer's links only its own echoes, told by their size."""
+    sizes = {conduct.size(customer): customer for customer in conduct.scenario.customers}
+    total = 0
+    for name, ends in conduct.scenario.link.items():
+        owner = next((owner for owner, _ in ends if owner in conduct.scenario.host), None)
+        if owner is None:
+            continue
+        customer = conduct.scenario.host[owner].customer
+        echoes = [frame.echo for frame in _seen(conduct, name) if frame.echo in sizes]
+        total += len(echoes)
+        foreign = [size for size in echoes if sizes[size] != customer]
+        if foreign:
+            raise Red(f"{len(foreign)} echoes of {sizes[foreign[0]]} at {owner}")
+    if not total:
+        raise Red("no echo was captured at all")
+    return f"0 of {total} echoes"
+
+
+async def configure(conduct: Conduct, check: Check) -> str:
+    """A changed configuration takes effect on a running node, and `observer` notices."""
+    node = check.words["node"]
+    pairs = [(old, new) for old, new in check.words["replace"]]
+    await conduct.bed.configure(node, replaced(conduct.text(node), pairs))
+    return await _observe(conduct, check)
+
+
+async def _observe(conduct: Conduct, check: Check) -> str:
+    seen = await conduct.until(check, lambda: _look_endpoints(conduct, check, check.words["observer"]))
+    if "ping" in check.words:
+        await _reach(conduct, check, *check.words["ping"])
+        seen += f", {check.words['ping'][0]} reaches {check.words['ping'][1]}"
+    return seen
+
+
+async def kill(conduct: Conduct, check: Check) -> str:
+    """A node ends without good-bye; others go on."""
+    await conduct.bed.kill(check.words["node"])
+    host, destination = check.words["unaffected"]
+    answer = await _ping(conduct, host, destination)
+    if not answer.ok:
+        raise Red(f"{host} to {destination}, which does not pass {check.words['node']}: {_words(answer)}")
+    return await _observe(conduct, check)
+
+
+async def revive(conduct: Conduct, check: Check) -> str:
+    node = check.words["node"]
+    stays_dead = conduct.sabotage is not None and conduct.sabotage.stays_dead and conduct.sabotage.node == node
+    if not stays_dead:
+        await conduct.bed.revive(node)
+    return await _observe(conduct, check)
+
+
+KINDS: Mapping[str, Callable[[Conduct, Check], Awaitable[str]]] = {
+    "sessions": sessions,
+    "endpoints": endpoints,
+    "mesh": mesh,
+    "ping": ping,
+    "unreachable": unreachable,
+    "path": path,
+    "encapsulation": encapsulation,
+    "clear": clear,
+    "isolation": isolation,
+    "configure": configure,
+    "kill": kill,
+    "revive": revive,
+}

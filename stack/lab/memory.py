@@ -1,0 +1,130 @@
+"""A lab in one process, on the in-memory network and the virtual clock: the same services, no privilege, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from attrs import define, field
+
+from stack.addr import format_address, parse_address
+from stack.config import Config
+from stack.lab.checks import Conduct
+from stack.lab.scenario import device_of
+from stack.lab.testbed import Answer
+from stack.router import Router
+from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock
+
+__all__ = ["MemoryTestbed"]
+
+KEPT = 20_000
+"""Frames of a link that are remembered between two `forget`s."""
+
+
+@define(eq=False)
+class MemoryTestbed:
+    """`routers`: the running nodes by name."""
+
+    conduct: Conduct
+    backend: str = "memory"
+    seed: int = 1
+    world: MemoryNetwork = field(init=False)
+    routers: dict[str, Router] = field(factory=dict)
+    _links: dict[str, Any] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.world = MemoryNetwork(seed=self.seed, kept=KEPT)
+
+    async def start(self, capture: Path | None) -> None:
+        scenario = self.conduct.scenario
+        for name, ends in scenario.link.items():
+            near, far = ((owner, scenario.device(owner, interface)) for owner, interface in ends)
+            self._links[name] = self.world.link(near, far)
+        for name, router in scenario.router.items():
+            node = self.world.node(name, forwarding=True)
+            for device, prefixes in router.addresses.items():
+                node.address(device, *prefixes)
+            for prefix, via in router.routes.items():
+                node.route(prefix, via)
+        for name, host in scenario.host.items():
+            node = self.world.node(name)
+            node.address("eth0", *host.addresses)
+            for gateway in host.gateways:
+                node.route("0.0.0.0/0" if len(parse_address(gateway)) == 4 else "::/0", gateway)
+        if capture is not None:
+            self.world.pcap(capture / "lab.pcapng")
+        for name in scenario.node:
+            await self.revive(name)
+
+    async def stop(self) -> None:
+        for name in list(self.routers):
+            await self.routers.pop(name).stop()
+        self.world.close()
+
+    async def ping(
+        self,
+        host: str,
+        destination: str,
+        *,
+        count: int,
+        size: int,
+        ttl: int = 64,
+        timeout: float = 1.0,  # noqa: ASYNC109
+    ) -> Sequence[Answer]:
+        node = self.world.node(host)
+        results = await node.ping(destination, size=size, count=count, timeout=timeout, ttl=ttl)
+        return [Answer(r.reason, format_address(r.sender) if r.sender else "") for r in results]
+
+    async def show(self, node: str, command: str) -> Any:
+        return self.routers[node].execute(command).value
+
+    async def configure(self, node: str, text: str) -> None:
+        self.routers[node].apply(Config.from_ios(text, source=node))
+
+    async def kill(self, node: str) -> None:
+        """The host goes down hard: nothing more leaves it, and its tasks are ended."""
+        self.world.node(node).kill()
+        await self.routers.pop(node).stop()
+
+    async def revive(self, node: str) -> None:
+        scenario = self.conduct.scenario
+        bindings = {i: device_of(i) for ends in scenario.link.values() for owner, i in ends if owner == node}
+        router = Router(
+            Config.from_ios(self.conduct.text(node), source=node),
+            network=self.world.node(node),
+            clock=VirtualClock(),
+            entropy=SeededEntropy(f"{self.seed}/{node}/router"),
+            bindings=bindings,
+            log=_QUIET,
+        )
+        self.routers[node] = router
+        await router.start()
+
+    def frames(self, link: str) -> Sequence[bytes]:
+        return [frame.octets for frame in self._links[link].frames]
+
+    def forget(self) -> None:
+        for link in self._links.values():
+            frames: deque[Any] = link.frames
+            frames.clear()
+
+    def inject(self, link: str, frame: bytes) -> None:
+        owner, interface = self.conduct.scenario.link[link][0]
+        wire = self.world.node(owner).host.nic(self.conduct.scenario.device(owner, interface)).wire
+        if wire is not None:
+            wire(frame)
+
+    def now(self) -> float:
+        return VirtualClock().now()
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+_QUIET = structlog.wrap_logger(
+    structlog.ReturnLogger(), processors=[], wrapper_class=structlog.make_filtering_bound_logger(50)
+)

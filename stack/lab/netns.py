@@ -1,0 +1,268 @@
+"""A lab on real packets: every node, router and host in a network namespace of its own, every node a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from stack.addr import parse_address
+from stack.control import ControlError, request
+from stack.lab.checks import Conduct, Red
+from stack.lab.namespace import Namespace, World, enter_user_namespace
+from stack.lab.probe import Prober
+from stack.lab.scenario import Scenario, device_of
+from stack.lab.testbed import Answer, BackendError
+
+__all__ = ["KEPT", "NetnsTestbed", "prepare"]
+
+KEPT = 50_000
+"""Frames of a link that are remembered between two `forget`s."""
+
+READY_WITHIN = 20.0
+LOG_TAIL = 2_000
+
+
+def prepare() -> None:
+    """Be root somewhere: here, or in a user namespace of our own. Call it before any thread runs. Raises BackendError."""
+    if os.geteuid() == 0:
+        return
+    try:
+        enter_user_namespace()
+    except OSError as error:
+        raise BackendError(f"no real packets here: {error.strerror or error}") from None
+
+
+class _Sniffer:
+    """Every frame that arrives at either end of every link, on one thread, so that no event loop is disturbed.
+
+    Both ends are heard, and of each only what it receives: what a packet socket sends past the queues is not shown to
+    taps of the sending device.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.frames: dict[str, deque[bytes]] = {}
+        self._files: dict[str, BufferedWriter] = {}
+        self._folder = folder
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._waker = os.pipe()
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="sniffer", daemon=True)
+
+    def add(self, link: str, namespace: Namespace, device: str) -> None:
+        tap = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        tap.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
+        tap.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+        tap.bind((device, 3))  # ETH_P_ALL
+        tap.setblocking(False)
+        self._selector.register(tap, selectors.EVENT_READ, link)
+        if link not in self.frames:
+            self.frames[link] = deque(maxlen=KEPT)
+            if self._folder is not None:
+                file = self._files[link] = (self._folder / f"{link}.pcap").open("wb")
+                file.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        os.close(self._waker)
+        if self._thread.is_alive():
+            self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        os.close(self._wake)
+        self._selector.close()
+        for file in self._files.values():
+            file.close()
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == self._wake:
+                    return
+                if isinstance(key.fileobj, socket.socket):
+                    self._drain(key.fileobj, key.data)
+
+    def _drain(self, tap: socket.socket, link: str) -> None:
+        while True:
+            try:
+                frame = tap.recv(65536)
+            except (BlockingIOError, OSError):
+                return
+            self.frames[link].append(frame)
+            if file := self._files.get(link):
+                seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+                file.write(struct.pack("=IIII", seconds, rest // 1000, len(frame), len(frame)) + frame)
+
+
+@define(eq=False)
+class NetnsTestbed:
+    conduct: Conduct
+    backend: str = "netns"
+    world: World = field(factory=World)
+    _folder: tempfile.TemporaryDirectory[str] = field(init=False)
+    _processes: dict[str, subprocess.Popen[bytes]] = field(factory=dict)
+    _sniffer: _Sniffer | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="labelspan-lab-")
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.conduct.scenario
+
+    def _path(self, name: str) -> Path:
+        return Path(self._folder.name) / name
+
+    async def start(self, capture: Path | None) -> None:
+        try:
+            self._wire(capture)
+        except OSError as error:
+            raise BackendError(
+                f"network namespaces: {error.strerror or error} (needs root, or user namespaces)"
+            ) from error
+        for name in self.scenario.node:
+            self._spawn(name)
+        for name in self.scenario.node:
+            await self._ready(name)
+
+    def _wire(self, capture: Path | None) -> None:
+        scenario, world = self.scenario, self.world
+        for name in (*scenario.node, *scenario.router, *scenario.host):
+            world.add(name)
+        sniffer = self._sniffer = _Sniffer(capture)
+        for link, ends in scenario.link.items():
+            (one, here), (other, there) = ((owner, scenario.device(owner, i)) for owner, i in ends)
+            world.cable(world.namespaces[one], here, world.namespaces[other], there)
+            sniffer.add(link, world.namespaces[one], here)
+            sniffer.add(link, world.namespaces[other], there)
+        for name, router in scenario.router.items():
+            namespace = world.namespaces[name]
+            namespace.sysctl(ipv4__ip_forward=1)
+            for device, prefixes in router.addresses.items():
+                for prefix in prefixes:
+                    namespace.address(device, prefix)
+            for prefix, via in router.routes.items():
+                namespace.route(prefix, via=via)
+        for name, host in scenario.host.items():
+            namespace = world.namespaces[name]
+            for prefix in host.addresses:
+                namespace.address("eth0", prefix)
+            for gateway in host.gateways:
+                namespace.route("0.0.0.0/0" if len(parse_address(gateway)) == 4 else "::/0", via=gateway)
+        sniffer.start()
+
+    def _spawn(self, node: str) -> None:
+        self._path(f"{node}.cfg").write_text(self.conduct.text(node))
+        command = [sys.executable, "-m", "stack.cli", "run", str(self._path(f"{node}.cfg")), "--name", node]
+        command += ["--control", str(self._path(f"{node}.sock")), "--state", str(self._path(f"{node}.state"))]
+        for ends in self.scenario.link.values():
+            for owner, interface in ends:
+                if owner == node:
+                    command += ["--bind", f"{interface}={device_of(interface)}"]
+        with self._path(f"{node}.log").open("ab") as log:
+            self._processes[node] = self.world.namespaces[node].spawn(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
+
+    async def _ready(self, node: str) -> None:
+        end = time.monotonic() + READY_WITHIN
+        while True:
+            try:
+                await self.show(node, "show version")
+            except ControlError as error:
+                if self._processes[node].poll() is not None or time.monotonic() > end:
+                    raise BackendError(f"{node} did not come up ({error}); its log ends:\n{self._log(node)}") from None
+            else:
+                return
+            await asyncio.sleep(0.05)
+
+    def _log(self, node: str) -> str:
+        return self._path(f"{node}.log").read_text(errors="replace")[-LOG_TAIL:]
+
+    async def stop(self) -> None:
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes.values():
+            try:
+                await asyncio.to_thread(process.wait, 8)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if self._sniffer is not None:
+            self._sniffer.stop()
+        self.world.close()
+        self._folder.cleanup()
+
+    async def ping(
+        self,
+        host: str,
+        destination: str,
+        *,
+        count: int,
+        size: int,
+        ttl: int = 64,
+        timeout: float = 1.0,  # noqa: ASYNC109
+    ) -> Sequence[Answer]:
+        namespace = self.world.namespaces[host]
+        with Prober(destination, namespace=namespace, ttl=ttl, size=size) as prober:
+            replies = [await prober.aonce(timeout) for _ in range(count)]
+        return [Answer(reply.kind, reply.source) for reply in replies]
+
+    async def show(self, node: str, command: str) -> Any:
+        (reply,) = await request(self._path(f"{node}.sock"), [command])
+        if not reply["ok"]:
+            raise Red(f"{node}: {command}: {reply['error']}")
+        return reply["value"]
+
+    async def configure(self, node: str, text: str) -> None:
+        self._path(f"{node}.cfg").write_text(text)
+        self._processes[node].send_signal(signal.SIGHUP)
+
+    async def kill(self, node: str) -> None:
+        process = self._processes[node]
+        process.kill()
+        await asyncio.to_thread(process.wait)
+
+    async def revive(self, node: str) -> None:
+        self._spawn(node)
+        await self._ready(node)
+
+    def frames(self, link: str) -> Sequence[bytes]:
+        if self._sniffer is None:
+            return ()
+        return list(self._sniffer.frames[link])
+
+    def forget(self) -> None:
+        if self._sniffer is not None:
+            for frames in self._sniffer.frames.values():
+                frames.clear()
+
+    def inject(self, link: str, frame: bytes) -> None:
+        owner, interface = self.scenario.link[link][0]
+        with self.world.namespaces[owner].socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+            wire.bind((self.scenario.device(owner, interface), 3))
+            wire.send(frame)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

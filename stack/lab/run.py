@@ -1,0 +1,205 @@
+"""`labelspan lab`: brings a scenario up, conducts its checks, prints the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from stack.lab.checks import Conduct, Row
+from stack.lab.scenario import Sabotage, Scenario, ScenarioError, load
+from stack.lab.testbed import BackendError, Testbed
+
+__all__ = ["Verdict", "choose_backend", "run_lab"]
+
+EXIT_RED, EXIT_WRONG, EXIT_BACKEND = 1, 2, 3
+
+
+@frozen
+class Verdict:
+    """What a lab came to. `why`: why this backend."""
+
+    scenario: str
+    title: str
+    backend: str
+    why: str
+    rows: tuple[Row, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return all(row.ok for row in self.rows)
+
+
+def choose_backend(asked: str) -> tuple[str, str]:
+    """(backend, why). `auto` takes real packets where they can be had; in CI nothing else counts. Raises BackendError."""
+    if asked != "auto":
+        return asked, "asked for"
+    from stack.lab.namespace import why_not_rootless
+
+    if os.geteuid() == 0:
+        return "netns", "root: real packets in network namespaces"
+    refusal = why_not_rootless()
+    if refusal is None:
+        return "netns", "user namespaces are allowed: real packets without root"
+    if os.environ.get("CI"):
+        raise BackendError(f"in CI a lab must run on real packets: {refusal.why}. Mend it with: {refusal.command}")
+    return "memory", f"no real packets here ({refusal.why}; mend it with: {refusal.command})"
+
+
+def run_lab(
+    name: str,
+    *,
+    backend: str = "auto",
+    keep: bool = False,
+    capture: Path | None = None,
+    as_json: bool = False,
+    sabotage: str | None = None,
+) -> int:
+    """Run a lab and print its verdict. 0: all green; 1: a red row; 2: no such scenario; 3: the backend cannot be had."""
+    try:
+        scenario = load(name)
+        broken = _sabotage(scenario, sabotage)
+        chosen, why = choose_backend(backend)
+        if capture is not None:
+            capture.mkdir(parents=True, exist_ok=True)
+        report = _print_row if not as_json else lambda _row: None
+        if not as_json:
+            print(f"{scenario.title}: backend {chosen} ({why})", flush=True)
+        verdict = _conduct(scenario, chosen, why, broken, capture, report, keep=keep)
+    except ScenarioError as error:
+        print(f"labelspan: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except BackendError as error:
+        print(f"labelspan: {error}", file=sys.stderr)
+        return EXIT_BACKEND
+    if as_json:
+        print(json.dumps(_plain(verdict), indent=2))
+    else:
+        _print_verdict(verdict)
+    return 0 if verdict.ok else EXIT_RED
+
+
+def _sabotage(scenario: Scenario, name: str | None) -> Sabotage | None:
+    if name is None:
+        return None
+    if name not in scenario.sabotage:
+        raise ScenarioError(f"there is no sabotage {name!r}; there are: {', '.join(sorted(scenario.sabotage))}")
+    return scenario.sabotage[name]
+
+
+Report = Callable[[Row], None]
+
+
+def _conduct(
+    scenario: Scenario,
+    backend: str,
+    why: str,
+    sabotage: Sabotage | None,
+    capture: Path | None,
+    report: Report,
+    *,
+    keep: bool,
+) -> Verdict:
+    started = time.monotonic()
+    if backend == "memory":
+        from stack.lab.memory import MemoryTestbed
+        from stack.testing import run
+
+        rows = run(_rows(scenario, MemoryTestbed, sabotage, capture, report, keep=False), strict=False)
+    else:
+        from stack.lab.netns import NetnsTestbed, prepare
+
+        prepare()
+        rows = asyncio.run(_rows(scenario, NetnsTestbed, sabotage, capture, report, keep=keep))
+    return Verdict(scenario.name, scenario.title, backend, why, rows, time.monotonic() - started)
+
+
+async def _rows(
+    scenario: Scenario,
+    make: Callable[[Conduct], Any],
+    sabotage: Sabotage | None,
+    capture: Path | None,
+    report: Report,
+    *,
+    keep: bool,
+) -> tuple[Row, ...]:
+    conduct = Conduct(scenario, None, sabotage)  # type: ignore[arg-type]  # the testbed reads the conduct's texts: next line
+    bed: Testbed = make(conduct)
+    conduct.bed = bed
+    rows = []
+    try:
+        await bed.start(capture)
+        for check in scenario.checks:
+            if sabotage is not None and sabotage.inject and check.kind == "clear":
+                bed.inject(sabotage.inject, _clear_packet(conduct))
+                await bed.pause(0.2)
+            row = await conduct.run(check)
+            rows.append(row)
+            report(row)
+        if keep:
+            print("the lab stays up; press Ctrl-C to end it", flush=True)
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if not keep:
+            raise
+    finally:
+        await bed.stop()
+    return tuple(rows)
+
+
+def _clear_packet(conduct: Conduct) -> bytes:
+    """An echo of the first customer between two of its hosts, in no tunnel: what must never be on the core."""
+    import struct
+
+    from stack.addr import parse_address
+    from stack.wire import internet_checksum
+
+    hosts = list(conduct.scenario.host.values())
+    ends = [parse_address(host.addresses[0].partition("/")[0]) for host in (hosts[0], hosts[1])]
+    echo = struct.pack(">BBHHH", 8, 0, 0, 1, 1) + bytes(conduct.size(hosts[0].customer))
+    head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(echo), 0, 0, 64, 1, 0, *ends)
+    head = head[:10] + internet_checksum(head).to_bytes(2) + head[12:]
+    return b"\x02\0\0\0\0\x99" + b"\x02\0\0\0\0\x98" + b"\x08\0" + head + echo
+
+
+def _print_row(row: Row) -> None:
+    print(f"  {'ok ' if row.ok else 'RED'}  {row.name}: {row.seen}", flush=True)
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{verdict.title} ({verdict.backend})", title_justify="left")
+    table.add_column("check")
+    table.add_column("")
+    table.add_column("seen")
+    table.add_column("s", justify="right")
+    for row in verdict.rows:
+        mark = "[green]ok[/green]" if row.ok else "[bold red]RED[/bold red]"
+        table.add_row(row.name, mark, row.seen, f"{row.seconds:.1f}")
+    Console(width=None if sys.stdout.isatty() else 118).print(table)
+    red = sum(not row.ok for row in verdict.rows)
+    words = "all green" if not red else f"{red} of {len(verdict.rows)} rows RED"
+    print(f"verdict: {words}, {verdict.seconds:.1f} s")
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "scenario": verdict.scenario,
+        "backend": verdict.backend,
+        "why": verdict.why,
+        "ok": verdict.ok,
+        "seconds": round(verdict.seconds, 3),
+        "rows": [
+            {"name": row.name, "ok": row.ok, "seen": row.seen, "seconds": round(row.seconds, 3)} for row in verdict.rows
+        ],
+    }

@@ -1,0 +1,101 @@
+"""Classic BPF programs for sockets: which frames a packet socket is given. See bpf(4), socket(7) SO_ATTACH_FILTER."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Collection
+
+__all__ = ["attach", "labelled_filter", "reject_all", "reject_devices", "untagged_filter", "vlan_filter"]
+
+Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand."""
+
+_SO_ATTACH_FILTER = 26
+_LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
+_AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x54, 0x15, 0x35, 0x06
+
+# Ancillary loads (include/uapi/linux/filter.h): facts about a packet that its octets do not hold.
+_ANCILLARY = 0xFFFFF000
+_PACKET_TYPE, _IFINDEX, _VLAN_TAG, _VLAN_PRESENT, _VLAN_TPID = (_ANCILLARY + n for n in (4, 8, 44, 48, 60))
+_OTHER_HOST = 3
+_VLAN_ID = 0x0FFF
+
+_WHOLE = 0x40000
+_ACCEPT: Instruction = (_RETURN, 0, 0, _WHOLE)
+_REJECT: Instruction = (_RETURN, 0, 0, 0)
+
+_DOT1Q, _MPLS, _ARP, _IPV6 = 0x8100, 0x8847, 0x0806, 0x86DD
+_ICMPV6, _ROUTER_SOLICITATION, _REDIRECT = 58, 133, 137
+
+# A frame for another station's MAC is seen in promiscuous mode (a capture runs): it is not for this router.
+_FOR_US: list[Instruction] = [(_LOAD_WORD, 0, 0, _PACKET_TYPE), (_JUMP_EQUAL, 0, 1, _OTHER_HOST), _REJECT]
+
+
+def attach(sock: socket.socket, program: list[Instruction]) -> None:
+    """Give `sock` its filter; one it had is replaced."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+
+
+def reject_all() -> list[Instruction]:
+    return [_REJECT]
+
+
+def untagged_filter() -> list[Instruction]:
+    """Frames without an 802.1Q tag, and priority-tagged ones (VLAN 0), which are untagged by IEEE 802.1Q 6.9.1."""
+    return [
+        *_FOR_US,
+        (_LOAD_WORD, 0, 0, _VLAN_PRESENT),
+        (_JUMP_EQUAL, 3, 0, 0),
+        (_LOAD_WORD, 0, 0, _VLAN_TAG),
+        (_AND, 0, 0, _VLAN_ID),
+        (_JUMP_EQUAL, 0, 1, 0),
+        _ACCEPT,
+        _REJECT,
+    ]
+
+
+def vlan_filter(vlan: int) -> list[Instruction]:
+    """Frames of one VLAN. The kernel has taken the tag off and keeps it beside the frame, where a filter sees it."""
+    return [
+        *_FOR_US,
+        (_LOAD_WORD, 0, 0, _VLAN_PRESENT),
+        (_JUMP_EQUAL, 6, 0, 0),
+        (_LOAD_WORD, 0, 0, _VLAN_TPID),
+        (_JUMP_EQUAL, 0, 4, _DOT1Q),
+        (_LOAD_WORD, 0, 0, _VLAN_TAG),
+        (_AND, 0, 0, _VLAN_ID),
+        (_JUMP_EQUAL, 0, 1, vlan),
+        _ACCEPT,
+        _REJECT,
+    ]
+
+
+def labelled_filter() -> list[Instruction]:
+    """Untagged frames of EtherType 0x8847 for us, ARP, and IPv6 neighbour discovery (ICMPv6 133 to 137)."""
+    return [
+        *_FOR_US,
+        (_LOAD_WORD, 0, 0, _VLAN_PRESENT),
+        (_JUMP_EQUAL, 0, 9, 0),
+        (_LOAD_HALF, 0, 0, 12),
+        (_JUMP_EQUAL, 8, 0, _MPLS),
+        (_JUMP_EQUAL, 7, 0, _ARP),
+        (_JUMP_EQUAL, 0, 5, _IPV6),
+        (_LOAD_BYTE, 0, 0, 20),
+        (_JUMP_EQUAL, 0, 3, _ICMPV6),
+        (_LOAD_BYTE, 0, 0, 54),
+        (_JUMP_AT_LEAST, 0, 1, _ROUTER_SOLICITATION),
+        (_JUMP_AT_LEAST, 0, 1, _REDIRECT + 1),
+        _REJECT,
+        _ACCEPT,
+    ]
+
+
+def reject_devices(indexes: Collection[int]) -> list[Instruction]:
+    """All packets but those that came in by one of these devices. The kernel takes at most 2047 of them (E2BIG)."""
+    program: list[Instruction] = [(_LOAD_WORD, 0, 0, _IFINDEX)]
+    for index in indexes:
+        program += [(_JUMP_EQUAL, 0, 1, index), _REJECT]
+    return [*program, _ACCEPT]

@@ -1,0 +1,51 @@
+"""How services are found: a `ServiceSpec` each, through entry points. The only place that loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any
+
+from attrs import field, frozen
+
+from stack.events import Fact, Request, Topic
+from stack.ios.command import Command
+from stack.ios.grammar import Line
+from stack.policy.routemap import RouteMap
+from stack.service import Context, Service
+
+__all__ = ["GROUP", "ServiceSpec", "load_specs"]
+
+GROUP = "labelspan.services"
+
+
+@frozen
+class ServiceSpec:
+    """All that the node must know of a service without knowing its protocol.
+
+    `factory(config, context)`: config is the instance of `config` for this node (its default if the text says nothing).
+    `produces`, `consumes`: topics and facts. `optional`: those of `consumes` that a node may lack a producer of; any other
+    subscription that nobody can feed is refused by the wiring check. `writes`: names of tables. `rank`: start order.
+    `route_maps`: maps that the system itself makes from the configuration. `checks`: legal-but-wrong findings.
+    """
+
+    name: str
+    factory: Callable[[Any, Context], Service]
+    config: type[Any] | None = None
+    produces: frozenset[Topic[Any, Any] | type[Fact]] = frozenset()
+    consumes: frozenset[Topic[Any, Any] | type[Fact]] = frozenset()
+    optional: frozenset[Topic[Any, Any] | type[Fact]] = frozenset()
+    serves: frozenset[type[Request[Any]]] = frozenset()
+    asks: frozenset[type[Request[Any]]] = frozenset()
+    writes: frozenset[str] = frozenset()
+    lines: tuple[Line, ...] = ()
+    commands: tuple[Command, ...] = ()
+    checks: tuple[Callable[[Any], Iterable[Any]], ...] = field(default=())
+    route_maps: Callable[[Any], Iterable[RouteMap]] | None = None
+    rank: int = 50
+
+
+def load_specs() -> tuple[ServiceSpec, ...]:
+    """Every installed service, in start order. Raises what an entry point raises when it is loaded."""
+    specs = [point.load() for point in entry_points(group=GROUP)]
+    return tuple(sorted(specs, key=lambda spec: (spec.rank, spec.name)))

@@ -1,0 +1,1 @@
+"""Routing: interface table, RIB per VRF, next-hop resolution, FIB. The one place that resolves."""

@@ -1,0 +1,480 @@
+"""Routing's engine: rows of other owners in, tables written and rows published. Sans-IO.
+
+`feed` takes rows in any order and only notes them; `settle` brings interfaces, next hops, RIB and FIB up to date, at most
+`limit` prefixes at a time, and says what to publish. The tables are a function of what was offered, not of its order (ids,
+interface indexes and times aside). One next hop's change rewrites one row of the next-hop table; the routes that use it
+are written again only if it begins or ceases to lead anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from attrs import define, field
+
+from stack.addr import DEFAULT_VRF, Afi, Prefix
+from stack.events import (
+    AddressOffered,
+    AdjacencyKey,
+    AdjacencyState,
+    AdjacencyWanted,
+    BindingOffered,
+    Delta,
+    Interface,
+    InterfaceKind,
+    InterfaceOffered,
+    InterfaceState,
+    LinkState,
+    NextHopKey,
+    NextHopRow,
+    NextHopState,
+    NextHopWanted,
+    ProfileRow,
+    ProfileState,
+    Route,
+    RouteOffered,
+    RouteSelected,
+    Selected,
+    Topic,
+    Via,
+    VrfState,
+)
+from stack.routing.engine.interfaces import Derived, Interfaces, derived_routes
+from stack.routing.engine.offers import Offer, Offers, is_receive
+from stack.routing.engine.resolver import RECURSION, CandidateRef, Node, Resolution, Resolver
+from stack.tables.fib import FibTable, FibWriter, Leaf, LeafKind
+from stack.tables.interface import InterfaceTable
+from stack.tables.nexthop import NextHop, NextHopTable
+from stack.tables.rib import Candidate, Entry, RibTable, RibWriter
+from stack.tables.table import Writer
+
+__all__ = ["L3VPN", "TURN", "Engine", "Log", "Output", "Publish"]
+
+TURN = 5_000
+"""Prefixes that one `settle` judges anew, so that a node with a full table still answers its keepalives in time."""
+
+L3VPN = "l3vpn"
+"""Owner of the default route in a profile's tunnel-encapsulation VRF."""
+
+
+class Publish(NamedTuple):
+    topic: Topic[Any, Any]
+    rows: Mapping[Any, Any]
+    table: str = ""
+
+
+class Log(NamedTuple):
+    """Something that an operator should hear of, once."""
+
+    event: str
+    values: Mapping[str, Any]
+
+
+Output = Publish | Log
+
+
+class _Judged(NamedTuple):
+    candidate: Candidate
+    leaf: Leaf
+
+
+@define(eq=False)
+class Engine:
+    """`tables` are written directly: they are plain structures, and nobody reads them while the engine runs."""
+
+    interface_writer: Writer[str, Interface]
+    nexthop_writer: Writer[int, NextHop]
+    rib_writer: RibWriter
+    fib_writer: FibWriter
+    interfaces: Interfaces = field(factory=Interfaces)
+    offers: Offers = field(factory=Offers)
+    resolver: Resolver = field(init=False)
+    selected: dict[str, dict[Prefix, Selected]] = field(factory=dict)
+    _vrfs: set[str] = field(factory=set)
+    _dirty: dict[tuple[str, Prefix], None] = field(factory=dict)
+    _derived: dict[Derived, set[str]] = field(factory=dict)
+    _asked: set[Node] = field(factory=set)
+    _sweeping: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.resolver = Resolver(self.offers, self.interfaces.current)
+        self.resolver.vrfs = {DEFAULT_VRF}
+        self.interfaces.adopt(self.interface_writer.table)
+        self.resolver.adopt({row.key: number for number, row in self.nexthop_writer.table.rows.items()})
+        self.fib_writer.create(DEFAULT_VRF)
+
+    @classmethod
+    def of(
+        cls, interfaces: InterfaceTable, nexthops: NextHopTable, rib: RibTable, fib: FibTable, owner: str = "routing"
+    ) -> Engine:
+        """An engine that writes these tables. Raises SecondWriter. Indexes and ids that stand there are kept."""
+        return cls(interfaces.writer(owner), nexthops.writer(owner), rib.writer(owner), fib.writer(owner))
+
+    # --- inputs ---------------------------------------------------------------------------------------------------------
+
+    def feed(self, delta: Delta, now: float) -> None:
+        """Note rows of any topic in READS."""
+        READS[delta.topic](self, delta, now)
+
+    def _feed_vrfs(self, delta: Delta, _now: float) -> None:
+        for name, row in delta.rows.items():
+            if row is None:
+                self._vrfs.discard(name)
+            else:
+                self._vrfs.add(name)
+            self._vrf_changed(name)
+
+    def _vrf_changed(self, name: str) -> None:
+        """A VRF came or went, be it configured or a profile's own."""
+        known = name == DEFAULT_VRF or name in self._vrfs or any(p.vrf == name for p in self._profiles())
+        if known == (name in self.resolver.vrfs):
+            return
+        if known:
+            self.resolver.vrfs.add(name)
+            self.fib_writer.create(name)
+        else:
+            self.resolver.vrfs.discard(name)
+        self.resolver.touch("vrf", name)
+        self._dirty.update(((name, prefix), None) for prefix in self.offers.tables.get(name, ()))
+
+    def _profiles(self) -> Iterable[ProfileRow]:
+        return self.resolver.profiles.values()
+
+    def _feed_interfaces(self, delta: Delta, _now: float) -> None:
+        self.interfaces.offer(delta.owner, delta.rows)
+
+    def _feed_addresses(self, delta: Delta, _now: float) -> None:
+        self.interfaces.offer_address(delta.owner, delta.rows)
+
+    def _feed_links(self, delta: Delta, _now: float) -> None:
+        self.interfaces.link(delta.rows)
+
+    def _feed_routes(self, delta: Delta, now: float) -> None:
+        vrf, owner = delta.table, delta.owner
+        for prefix, route in delta.rows.items():
+            self._offer(vrf, prefix, owner, route, now)
+
+    def _offer(self, vrf: str, prefix: Prefix, owner: str, route: Route | None, now: float) -> None:
+        before = self.offers.get(vrf, prefix)
+        if self.offers.put(vrf, prefix, owner, route, now):
+            self._relink(vrf, prefix, before, self.offers.get(vrf, prefix))
+            self.resolver.touch_prefix(vrf, prefix)
+            self._dirty[vrf, prefix] = None
+
+    def _relink(self, vrf: str, prefix: Prefix, before: tuple[Offer, ...], now: tuple[Offer, ...]) -> None:
+        """Keep each next hop's list of users."""
+        old = {via.key() for offer in before for via in offer.route.vias}
+        new = {via.key() for offer in now for via in offer.route.vias}
+        for key in new - old:
+            node = self.resolver.node(key)
+            users = node.users.get(vrf)
+            if users is None:
+                users = node.users[vrf] = set()
+            users.add(prefix)
+        for key in old - new:
+            node = self.resolver.nodes[key]
+            users = node.users[vrf]
+            users.discard(prefix)
+            if not users:
+                del node.users[vrf]
+                self.resolver.released.add(node)
+
+    def _feed_wanted(self, delta: Delta, _now: float) -> None:
+        for key, row in delta.rows.items():
+            if row is None:
+                node = self.resolver.nodes.get(key)
+                if node is None:
+                    continue
+                node.wanted.discard(delta.owner)
+                self.resolver.released.add(node)
+            else:
+                node = self.resolver.node(key)
+                node.wanted.add(delta.owner)
+            self._asked.add(node)
+
+    def _feed_bindings(self, delta: Delta, _now: float) -> None:
+        bindings = self.resolver.bindings
+        for (vrf, prefix, hop), labels in delta.rows.items():
+            rows = bindings.setdefault((vrf, prefix), {})
+            if labels is None:
+                rows.pop((hop, delta.owner), None)
+            else:
+                rows[hop, delta.owner] = tuple(labels)
+            if not rows:
+                del bindings[vrf, prefix]
+            self.resolver.touch("binding", vrf, prefix)
+
+    def _feed_profiles(self, delta: Delta, now: float) -> None:
+        """A profile brings its tunnel-encapsulation VRF, with one default route out of its mGRE tunnel."""
+        for name, row in delta.rows.items():
+            old = self.resolver.profiles.pop(name, None)
+            if row is not None:
+                self.resolver.profiles[name] = row
+            self.resolver.touch("profile", name)
+            for profile in (old, row):
+                if profile is not None and profile.vrf:
+                    self._vrf_changed(profile.vrf)
+                    self._default_out_of_tunnel(profile.vrf, now)
+
+    def _default_out_of_tunnel(self, vrf: str, now: float) -> None:
+        tunnels = sorted(p.tunnel for p in self._profiles() if p.vrf == vrf)
+        vias = tuple(Via(interface=tunnel, vrf=vrf) for tunnel in tunnels)
+        route = Route(1, vias, "static") if vias else None
+        for network in (bytes(4), bytes(16)):
+            self._offer(vrf, Prefix(network, 0), L3VPN, route, now)
+
+    def _feed_adjacencies(self, delta: Delta, _now: float) -> None:
+        for key, row in delta.rows.items():
+            if row is None:
+                self.resolver.adjacencies.pop(key, None)
+            else:
+                self.resolver.adjacencies[key] = row
+            self.resolver.touch("adjacency", key)
+
+    # --- settling -------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Prefixes that `settle` has left over."""
+        return len(self._dirty)
+
+    def settle(self, now: float, limit: int = TURN) -> list[Output]:
+        """Bring the tables up to date; what to publish."""
+        outputs: list[Output] = []
+        self._settle_interfaces(now, outputs)
+        changed, refusals = self.resolver.recompute()
+        self._note_refusals(refusals, outputs)
+        self._settle_next_hops(changed, outputs)
+        self._settle_routes(now, limit, outputs)
+        gone = self.resolver.discard_unused()
+        for node in gone:
+            self.nexthop_writer.remove(node.id)
+        self._answer(changed, gone, outputs)
+        self._want_adjacencies(outputs)
+        if self._sweeping and not self._dirty:
+            self._sweep()
+        return outputs
+
+    def _settle_interfaces(self, now: float, outputs: list[Output]) -> None:
+        changes = self.interfaces.recompute()
+        if not changes:
+            return
+        for name, (old, new) in changes.items():
+            if new is None:
+                self.interface_writer.remove(name)
+            else:
+                self.interface_writer.put(name, new)
+            self.resolver.touch("interface", name)
+            before, after = set(derived_routes(old)), set(derived_routes(new))
+            for derived in before ^ after:
+                names = self._derived.setdefault(derived, set())
+                (names.add if derived in after else names.discard)(name)
+                self._offer_derived(derived, names, now)
+        outputs.append(Publish(InterfaceState, {name: new for name, (_, new) in changes.items()}))
+
+    def _offer_derived(self, derived: Derived, names: set[str], now: float) -> None:
+        vias = tuple(Via(interface=name, vrf=derived.vrf) for name in sorted(names))
+        route = Route(0, vias, derived.owner) if vias else None
+        if route is None:
+            del self._derived[derived]
+        self._offer(derived.vrf, derived.prefix, derived.owner, route, now)
+
+    def _note_refusals(self, refusals: set[CandidateRef], outputs: list[Output]) -> None:
+        for ref in sorted(refusals):
+            self._dirty[ref.vrf, ref.prefix] = None
+            if ref in self.resolver.refused:
+                values = {"vrf": ref.vrf or "default", "prefix": str(ref.prefix), "owner": ref.owner}
+                outputs.append(Log(f"{RECURSION}: a route would lead to itself and is refused", values))
+
+    def _settle_next_hops(self, changed: Mapping[Node, Resolution], outputs: list[Output]) -> None:  # noqa: ARG002
+        for node, old in changed.items():
+            found = node.result
+            row = NextHop(
+                node.key,
+                found.adjacency if found.usable else None,
+                found.labels,
+                found.reason,
+                found.metric,
+                found.path,
+            )
+            self.nexthop_writer.put(node.id, row)
+            if found.shape != old.shape:
+                for vrf, prefixes in node.users.items():
+                    self._dirty.update(dict.fromkeys((vrf, prefix) for prefix in prefixes))
+
+    def _settle_routes(self, now: float, limit: int, outputs: list[Output]) -> None:
+        published: dict[str, dict[Prefix, Selected | None]] = {}
+        dirty = self._dirty
+        if len(dirty) <= limit:
+            self._dirty = {}
+        else:
+            part = []
+            for item in dirty:
+                if len(part) == limit:
+                    break
+                part.append(item)
+            for item in part:
+                del dirty[item]
+            dirty = dict.fromkeys(part)
+        for vrf, prefix in dirty:
+            row = self._judge_prefix(vrf, prefix, now)
+            stands = self.selected.get(vrf)
+            if stands is None:
+                stands = self.selected[vrf] = {}
+            old = stands.get(prefix)
+            if row is None:
+                if old is None:
+                    continue
+                del stands[prefix]
+            elif old is not None and old[:3] == row[:3]:
+                continue
+            else:
+                stands[prefix] = row
+            published.setdefault(vrf, {})[prefix] = row
+        for vrf, rows in published.items():
+            outputs.append(Publish(RouteSelected, rows, vrf))
+            if vrf not in self.resolver.vrfs and not self.selected[vrf]:
+                self._drop_vrf(vrf)
+
+    def _drop_vrf(self, vrf: str) -> None:
+        del self.selected[vrf]
+        self.rib_writer.drop(vrf)
+        self.fib_writer.drop(vrf)
+
+    def _judge_prefix(self, vrf: str, prefix: Prefix, now: float) -> Selected | None:
+        """Write the prefix's RIB entry and FIB leaf; the winner."""
+        offers = self.offers.get(vrf, prefix) if vrf in self.resolver.vrfs else ()
+        if not offers:
+            self.rib_writer.remove(vrf, prefix)
+            self.fib_writer.remove(vrf, prefix)
+            return None
+        judged = [self._judge(vrf, prefix, offer) for offer in offers]
+        plain = [j for j, offer in zip(judged, offers, strict=True) if not offer.route.override]
+        winner = next((j for j in plain if j.candidate.usable), None)
+        override = None
+        if winner is not None and len(plain) < len(judged):
+            override = next(
+                (j for j, o in zip(judged, offers, strict=True) if o.route.override and j.candidate.usable), None
+            )
+        entry = Entry(tuple(j.candidate for j in plain), override.candidate if override else None)
+        self.rib_writer.put(vrf, prefix, entry)
+        if winner is None:
+            self.fib_writer.remove(vrf, prefix)
+            return None
+        in_use = override or winner
+        self.fib_writer.put(vrf, prefix, in_use.leaf)
+        return Selected(winner.candidate.owner, winner.candidate.route, in_use.candidate.next_hop, now)
+
+    def _judge(self, vrf: str, prefix: Prefix, offer: Offer) -> _Judged:
+        """Whether an owner's route leads anywhere, and by which way."""
+        owner, route, since = offer
+        if self.resolver.refused and CandidateRef(vrf, prefix, owner) in self.resolver.refused:
+            return _Judged(Candidate(owner, route, 0, False, RECURSION, since), _DISCARD)
+        if not route.vias:
+            return _Judged(Candidate(owner, route, 0, True, "", since), _DISCARD)
+        if owner in _DERIVED:
+            return self._judge_derived(prefix, offer)
+        reason = ""
+        for via in route.vias:
+            node = self.resolver.nodes[via.key()]
+            found = node.result
+            if found.usable:
+                leaf = _leaf(node, via)
+                number = node.id if leaf.kind is LeafKind.FORWARD else 0
+                return _Judged(Candidate(owner, route, number, True, "", since), leaf)
+            reason = reason or found.reason
+        return _Judged(Candidate(owner, route, 0, False, reason, since), _DISCARD)
+
+    def _judge_derived(self, prefix: Prefix, offer: Offer) -> _Judged:
+        """Connected and local routes stand while their interface is up, whoever is or is not behind it."""
+        via = offer.route.vias[0]
+        interface = self.interfaces.current.get(via.interface)
+        number = 0
+        if is_receive(prefix, offer.route):
+            leaf = Leaf(LeafKind.RECEIVE, interface=via.interface)
+        elif interface is not None and interface.row.point_to_point:
+            number = self.resolver.nodes[via.key()].id
+            leaf = Leaf(LeafKind.FORWARD, number)
+        elif interface is not None and interface.row.kind is InterfaceKind.LOOPBACK:
+            leaf = _DISCARD
+        else:
+            leaf = Leaf(LeafKind.ATTACHED, interface=via.interface)
+        return _Judged(Candidate(offer.owner, offer.route, number, True, "", offer.since), leaf)
+
+    def _answer(self, changed: Mapping[Node, Resolution], gone: Iterable[Node], outputs: list[Output]) -> None:
+        """Tell clients of the next hops that they asked about."""
+        rows: dict[NextHopKey, NextHopRow | None] = {}
+        for node in (*changed, *self._asked):
+            if node.wanted:
+                found = node.result
+                rows[node.key] = NextHopRow(found.usable, found.reason, found.metric, found.interface, node.id)
+            elif node in self._asked:
+                rows[node.key] = None
+        for node in gone:
+            if node in self._asked:
+                rows[node.key] = None
+        self._asked.clear()
+        if rows:
+            outputs.append(Publish(NextHopState, rows))
+
+    def _want_adjacencies(self, outputs: list[Output]) -> None:
+        """A profile's endpoints come with EndpointOffered; all other neighbours are wanted while a route needs them."""
+        if not self.resolver.changed_wants:
+            return
+        rows: dict[AdjacencyKey, bool | None] = {
+            key: True if self.resolver.wanted_adjacency(key) else None for key in self.resolver.changed_wants
+        }
+        self.resolver.changed_wants.clear()
+        outputs.append(Publish(AdjacencyWanted, rows))
+
+    # --- after a restart --------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """All owners have said what they hold: as soon as all is judged, remove what an earlier incarnation left."""
+        self._sweeping = True
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        self.resolver.ids.clear()
+        self.interface_writer.keep_only(self.interfaces.current)
+        self.nexthop_writer.keep_only({node.id: True for node in self.resolver.nodes.values()})
+        for vrf, fib in list(self.fib_writer.table.fibs.items()):
+            if vrf not in self.resolver.vrfs:
+                self.rib_writer.drop(vrf)
+                self.fib_writer.drop(vrf)
+                continue
+            stands = self.selected.get(vrf, {})
+            for afi in Afi:
+                for prefix, _ in list(fib.items(afi)):
+                    if prefix not in stands:
+                        self.fib_writer.remove(vrf, prefix)
+            offered = self.offers.tables.get(vrf, {})
+            for prefix in [p for p in self.rib_writer.table.ribs.get(vrf, {}) if p not in offered]:
+                self.rib_writer.remove(vrf, prefix)
+
+
+_DISCARD = Leaf(LeafKind.DISCARD)
+_DERIVED = frozenset({"connected", "local"})
+
+
+def _leaf(node: Node, via: Via) -> Leaf:
+    found = node.result
+    if found.discard:
+        return _DISCARD
+    if found.adjacency is None:
+        return Leaf(LeafKind.ATTACHED, labels=via.labels, interface=found.interface)
+    return Leaf(LeafKind.FORWARD, node.id, via.labels)
+
+
+READS: Mapping[Topic[Any, Any], Callable[[Engine, Delta, float], None]] = {
+    VrfState: Engine._feed_vrfs,  # noqa: SLF001  (the table is part of the class)
+    InterfaceOffered: Engine._feed_interfaces,  # noqa: SLF001
+    AddressOffered: Engine._feed_addresses,  # noqa: SLF001
+    LinkState: Engine._feed_links,  # noqa: SLF001
+    RouteOffered: Engine._feed_routes,  # noqa: SLF001
+    NextHopWanted: Engine._feed_wanted,  # noqa: SLF001
+    BindingOffered: Engine._feed_bindings,  # noqa: SLF001
+    ProfileState: Engine._feed_profiles,  # noqa: SLF001
+    AdjacencyState: Engine._feed_adjacencies,  # noqa: SLF001
+}

@@ -1,0 +1,31 @@
+"""What every test may ask for. What is missing is a skip with a reason on a laptop, and a failure in CI, where all exists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+IN_CI = bool(os.environ.get("CI"))
+
+
+def missing(what: str) -> None:
+    """Skip because `what` is not to be had here; in CI, fail."""
+    if IN_CI:
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        missing("root (network namespaces, raw sockets)")
+
+
+def require_tool(name: str) -> str:
+    """The path of a program that a test runs."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/frr")
+    if path is None:
+        missing(f"the program {name}")
+        raise AssertionError  # not reached
+    return path

@@ -1,0 +1,181 @@
+"""Adjacencies and receptions: what the packet path needs to send to a neighbour, and to take from one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stack.addr import format_address
+from stack.events import (
+    SCOPE_MGRE,
+    SCOPE_PROTECTED,
+    AdjacencyKey,
+    AdjacencyRow,
+    Interface,
+    InterfaceKind,
+    NextHopRow,
+)
+from stack.tables.adjacency import Adjacency, AdjacencyKind
+from stack.tables.reception import Reception
+from tunnel.config import TransportProtocol, TunnelInterface, TunnelMode
+from tunnel.engine.links import tunnel_source
+from tunnel.engine.mirror import is_kernels
+from tunnel.engine.neighbours import Neighbour, NeighbourState
+from tunnel.engine.profile import Provision, gre_overhead
+from tunnel.wire import ethernet
+
+__all__ = ["attached", "l3vpn", "l3vpn_reception", "state_of", "tunnel", "tunnel_reception"]
+
+GRE, MPLS_IN_IP = 47, 137
+"""IP protocol numbers (RFC 2784, RFC 4023 3)."""
+
+TRANSPORT_MTU = 1500
+"""Until the way to an endpoint is known."""
+
+
+def attached(key: AdjacencyKey, interface: Interface, neighbour: Neighbour | None, created: float) -> Adjacency | None:
+    """A neighbour on an attachment: Ethernet, TUN, or on a device that stays with the kernel."""
+    row = interface.row
+    if row.kind is InterfaceKind.TUN:
+        return None if key.address else Adjacency(key, AdjacencyKind.TUN, interface.up, interface.mtu, created=created)
+    if row.kind is not InterfaceKind.ETHERNET or not key.address:
+        return None
+    mac = neighbour.mac if neighbour else b""
+    rewrite = ethernet.head(mac, interface.mac, row.vlan) if mac else b""
+    if is_kernels(interface):
+        # The kernel resolves for IP; labelled frames need the MAC, which is learnt only where MPLS is on.
+        reason = "" if interface.up else interface.reason
+        return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, rewrite, reason=reason, created=created)
+    if neighbour is None:
+        return None
+    reason = "" if mac else neighbour.state.value
+    if not interface.up:
+        reason = interface.reason or "interface is down"
+    return Adjacency(
+        key,
+        AdjacencyKind.ETHERNET,
+        bool(mac) and interface.up,
+        interface.mtu,
+        rewrite,
+        reason=reason,
+        created=created,
+    )
+
+
+def state_of(adjacency: Adjacency | None, key: AdjacencyKey, *, wanted: bool) -> AdjacencyRow | None:
+    """What routing is told. A neighbour still being resolved is usable, with the reason; one that does not answer is not."""
+    if adjacency is None:
+        reason = f"no adjacency to {format_address(key.address)} on {key.interface}"
+        return AdjacencyRow(usable=False, mtu=0, reason=reason) if wanted else None
+    asking = adjacency.kind is AdjacencyKind.ETHERNET and adjacency.reason == NeighbourState.ASKING.value
+    return AdjacencyRow(adjacency.complete or asking, adjacency.mtu, adjacency.reason)
+
+
+def _transport_mtu(way: NextHopRow | None, interfaces: Mapping[str, Interface]) -> int:
+    interface = interfaces.get(way.interface) if way else None
+    return interface.mtu if interface else TRANSPORT_MTU
+
+
+def _way_fault(way: NextHopRow | None, tunnel_name: str) -> str:
+    if way is None:
+        return "the way to the endpoint is not known yet"
+    if not way.usable:
+        return f"endpoint unreachable: {way.reason}"
+    if way.interface == tunnel_name:
+        return "recursive routing: the endpoint is reached through the tunnel itself"
+    return ""
+
+
+def l3vpn(
+    key: AdjacencyKey,
+    provision: Provision,
+    transport: bytes,
+    way: NextHopRow | None,
+    interfaces: Mapping[str, Interface],
+    created: float,
+) -> Adjacency:
+    """A remote PE behind the profile's mGRE tunnel."""
+    profile = provision.profile
+    fault = provision.row.reason or _way_fault(way, provision.row.tunnel)
+    in_ip = profile.protocol is TransportProtocol.MPLS_IN_IP
+    overhead = gre_overhead(profile.key, profile.protocol)
+    return Adjacency(
+        key,
+        AdjacencyKind.MPLS_IN_IP if in_ip else AdjacencyKind.GRE,
+        not fault,
+        _transport_mtu(way, interfaces) - overhead,
+        source=provision.row.source,
+        destination=transport,
+        gre_key=profile.key,
+        protection=profile.protection,
+        reason=fault,
+        created=created,
+    )
+
+
+def l3vpn_reception(provision: Provision, sources: frozenset[bytes]) -> Reception | None:
+    """Only what comes to our transport source, from a known endpoint, is taken (RFC 4023 8; semantics of the profile)."""
+    if not provision.row.usable:
+        return None
+    profile = provision.profile
+    in_ip = profile.protocol is TransportProtocol.MPLS_IN_IP
+    return Reception(
+        interface=provision.row.tunnel,
+        local=provision.row.source,
+        protocols=frozenset({MPLS_IN_IP if in_ip else GRE}),
+        vrf=provision.row.vrf,
+        gre_key=profile.key,
+        sources=sources if profile.endpoint_check else None,
+        ip=False,
+        scope=SCOPE_PROTECTED if profile.protection else SCOPE_MGRE,
+        protected=bool(profile.protection),
+    )
+
+
+def tunnel(
+    key: AdjacencyKey,
+    config: TunnelInterface,
+    interface: Interface,
+    destination: bytes,
+    way: NextHopRow | None,
+    interfaces: Mapping[str, Interface],
+    created: float,
+) -> Adjacency:
+    """The far end of a configured tunnel, or one of a multipoint tunnel's."""
+    fault, source = tunnel_source(config, interfaces)
+    fault = fault or _way_fault(way, config.name) or ("" if interface.row.admin_up else "administratively down")
+    mtu = _transport_mtu(way, interfaces) - gre_overhead(config.key)
+    return Adjacency(
+        key,
+        AdjacencyKind.GRE,
+        not fault,
+        min(mtu, interface.row.mtu),
+        source=source,
+        destination=destination,
+        gre_key=config.key,
+        protection=interface.row.protection,
+        reason=fault,
+        created=created,
+    )
+
+
+def tunnel_reception(
+    config: TunnelInterface, interface: Interface, interfaces: Mapping[str, Interface], endpoints: frozenset[bytes]
+) -> Reception | None:
+    fault, source = tunnel_source(config, interfaces)
+    if fault or not interface.row.admin_up:
+        return None
+    point_to_point = config.mode is TunnelMode.GRE
+    if point_to_point and not config.destination:
+        return None
+    return Reception(
+        interface=config.name,
+        local=source,
+        protocols=frozenset({GRE}),
+        vrf=interface.vrf,
+        gre_key=config.key,
+        sources=frozenset({config.destination}) if point_to_point else endpoints,
+        point_to_point=point_to_point,
+        mpls=interface.row.mpls,
+        scope=SCOPE_PROTECTED if interface.row.protection else SCOPE_MGRE,
+        protected=bool(interface.row.protection),
+    )

@@ -1,0 +1,86 @@
+"""Links: whether an interface can carry packets, and why not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stack.addr import DEFAULT_VRF
+from stack.events import Interface, InterfaceKind, LinkRow, NextHopRow
+from stack.net import Device
+from tunnel.config import TunnelInterface, TunnelMode
+from tunnel.engine.mirror import is_kernels
+from tunnel.engine.neighbours import Link
+from tunnel.engine.profile import gre_overhead, primary_v4
+
+__all__ = ["device_link", "is_ours", "link_local", "resolving", "tunnel_link", "tunnel_source"]
+
+_FROM_DEVICE = (InterfaceKind.ETHERNET, InterfaceKind.TUN)
+
+
+def is_ours(interface: Interface) -> bool:
+    """An Ethernet attachment whose addresses we answer for."""
+    return interface.row.kind is InterfaceKind.ETHERNET and not is_kernels(interface)
+
+
+def resolving(interface: Interface | None) -> Link | None:
+    """How neighbours of an interface are resolved; None: not by us."""
+    if interface is None or interface.row.kind is not InterfaceKind.ETHERNET or not interface.up or not interface.mac:
+        return None
+    if is_kernels(interface) and not interface.row.mpls:
+        return None
+    return Link(interface.mac, interface.addresses, answers=is_ours(interface))
+
+
+def link_local(mac: bytes) -> bytes:
+    """fe80::/64 with the MAC's modified EUI-64 (RFC 4291 appendix A)."""
+    return b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:6]
+
+
+def device_link(interface: Interface, devices: Mapping[str, Device]) -> LinkRow | None:
+    """Of an interface with a host device; None for those that need none (loopbacks)."""
+    row = interface.row
+    if row.kind not in _FROM_DEVICE:
+        return None
+    device = devices.get(row.device)
+    if device is None:
+        return LinkRow(
+            up=False, mtu=row.mtu, reason=f"no device {row.device} on this host" if row.device else "no device"
+        )
+    if row.vlan is not None and row.vrf == DEFAULT_VRF:
+        reason = "a dot1Q sub-interface must be in a VRF: the default one stays with the host, which has no tags"
+        return LinkRow(up=False, mtu=row.mtu, mac=device.mac, reason=reason)
+    mtu = min(row.mtu, device.mtu)
+    return LinkRow(device.up, mtu, device.mac, "" if device.up else f"device {device.name} is down")
+
+
+def tunnel_source(tunnel: TunnelInterface, interfaces: Mapping[str, Interface]) -> tuple[str, bytes]:
+    """(fault, address) of a configured tunnel's own end."""
+    if tunnel.source_address:
+        return "", tunnel.source_address
+    if not tunnel.source:
+        return "no tunnel source", b""
+    source = interfaces.get(tunnel.source)
+    if source is None:
+        return f"tunnel source {tunnel.source} does not exist", b""
+    address = primary_v4(source)
+    if not address:
+        return f"tunnel source {tunnel.source} has no IPv4 address", b""
+    return "" if source.up else f"tunnel source {tunnel.source} is down", address
+
+
+def tunnel_link(
+    tunnel: TunnelInterface, interface: Interface, interfaces: Mapping[str, Interface], way: NextHopRow | None
+) -> LinkRow:
+    """A configured tunnel is up when its source is and its destination has a way that does not lead into itself."""
+    mtu = min(interface.row.mtu, 1500 - gre_overhead(tunnel.key))
+    fault, _ = tunnel_source(tunnel, interfaces)
+    if not fault and tunnel.mode is TunnelMode.GRE:
+        if not tunnel.destination:
+            fault = "no tunnel destination"
+        elif way is None:
+            fault = "the way to the tunnel destination is not known yet"
+        elif not way.usable:
+            fault = f"tunnel destination unreachable: {way.reason}"
+        elif way.interface == interface.name:
+            fault = "recursive routing: the tunnel's destination is reached through the tunnel itself"
+    return LinkRow(not fault, mtu, reason=fault)

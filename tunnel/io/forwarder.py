@@ -1,0 +1,108 @@
+"""The forwarder: ports in, readers on them, one path behind. No asyncio: whoever owns it calls `drain` when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from stack.addr import DEFAULT_VRF
+from stack.events import SCOPE_ETHERNET, Fact, Interface, InterfaceKind
+from stack.net import Port
+from stack.tables import Tables
+from stack.tables.adjacency import AdjacencyKind
+from tunnel.io.counters import Counters, CountersSnapshot
+from tunnel.io.inlet import Inlet
+from tunnel.io.labels import Labels
+from tunnel.io.path import Path
+from tunnel.io.ports import OpenRaw, Outlets
+from tunnel.io.readers import BareReader, Buffer, FrameReader, GreReader, MplsInIpReader, Reader
+from tunnel.io.rewrite import GRE, MPLS_IN_IP
+from tunnel.io.tunnels import Tunnels
+
+__all__ = ["Forwarder"]
+
+
+@define(eq=False)
+class Forwarder:
+    """`tables` are read, `open_raw(protocol, remote)` opens a send-only port, `post` takes facts, `now` is monotonic.
+
+    Each `add_...` takes an open port and returns its reader, whose `drain` is to be called when the port is readable.
+    """
+
+    tables: Tables
+    open_raw: OpenRaw
+    post: Callable[[Fact], None]
+    now: Callable[[], float]
+    counters: Counters = field(factory=Counters)
+    outlets: Outlets = field(init=False)
+    path: Path = field(init=False)
+    labels: Labels = field(init=False)
+    tunnels: Tunnels = field(init=False)
+    buffer: Buffer = field(factory=Buffer, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.outlets = Outlets(self.open_raw, self.counters)
+        self.path = Path(self.tables, self.outlets, self.counters, self.post, self.now)
+        self.labels = Labels(self.path)
+        self.tunnels = Tunnels(self.path, self.labels)
+        self.path.changed = self._changed
+
+    def _changed(self) -> None:
+        """Some table but a FIB has changed; the caches are empty already."""
+        self.tunnels.rebuild()
+        kinds = {AdjacencyKind.GRE: GRE, AdjacencyKind.MPLS_IN_IP: MPLS_IN_IP}
+        self.outlets.keep_only(
+            {(kinds[a.kind], a.destination) for a in self.tables.adjacencies if a.kind in kinds and a.complete}
+        )
+
+    def add_attachment(self, interface: Interface, port: Port) -> Reader:
+        """An Ethernet or TUN interface, or (in the default VRF) the labelled side of a device that is the kernel's."""
+        row = interface.row
+        default = row.vrf == DEFAULT_VRF
+        inlet = Inlet(
+            row.name,
+            row.name,
+            row.vrf,
+            SCOPE_ETHERNET,
+            self.counters.into(row.name),
+            mpls=row.mpls,
+            only_vrf=None if default else row.vrf,
+        )
+        self.path.inlets[row.name] = inlet
+        self.outlets.attachments[row.name] = port
+        self.outlets.generation += 1
+        if row.kind is InterfaceKind.TUN:
+            return BareReader(port, self.path, self.labels, self.buffer, inlet)
+        kernel = default and row.vlan is None
+        return FrameReader(port, self.path, self.labels, self.buffer, inlet, interface.mac, kernel)
+
+    def remove_attachment(self, name: str) -> None:
+        """The port is the caller's to close."""
+        self.path.inlets.pop(name, None)
+        if self.outlets.attachments.pop(name, None) is not None:
+            self.outlets.generation += 1
+
+    def add_host_port(self, vrf: str, port: Port) -> Reader:
+        self.outlets.hosts[vrf] = port
+        self.outlets.generation += 1
+        return BareReader(port, self.path, self.labels, self.buffer, self.path.host_inlet(vrf), local=True)
+
+    def remove_host_port(self, vrf: str) -> None:
+        if self.outlets.hosts.pop(vrf, None) is not None:
+            self.outlets.generation += 1
+
+    def gre(self, port: Port) -> Reader:
+        """The raw socket of protocol 47."""
+        return GreReader(port, self.path, self.labels, self.buffer, self.tunnels)
+
+    def mpls_in_ip(self, port: Port) -> Reader:
+        """The raw socket of protocol 137."""
+        return MplsInIpReader(port, self.path, self.labels, self.buffer, self.tunnels)
+
+    def snapshot(self) -> CountersSnapshot:
+        return self.counters.snapshot()
+
+    def close(self) -> None:
+        """Close the ports that the forwarder opened itself."""
+        self.outlets.close()

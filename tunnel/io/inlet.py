@@ -1,0 +1,98 @@
+"""Where packets come in: what an ingress may carry, and the flow caches behind it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import define, field
+
+from stack.events import Ingress
+from stack.tables.fib import Fib
+from tunnel.io.rewrite import Rewrite
+
+__all__ = ["MAX_FLOWS", "Arrival", "Flows", "Inlet", "LabelFlow"]
+
+MAX_FLOWS = 8192
+"""Destinations remembered an ingress, VRF and family. When full, all are looked up anew as packets come."""
+
+
+@define(eq=False)
+class Flows:
+    """What one ingress has sent into one VRF: destination -> rewrite. Valid while the FIB's generation stands.
+
+    `fixed`: where everything goes, whatever its destination (a label that is popped and sent on).
+    """
+
+    vrf: str
+    fib: Fib | None = None
+    generation: int = 0
+    fixed: Rewrite | None = None
+    four: dict[int, Rewrite] = field(factory=dict)
+    six: dict[bytes, Rewrite] = field(factory=dict)
+
+    def clear(self) -> None:
+        self.four.clear()
+        self.six.clear()
+
+    def learn(self, destination: bytes, rewrite: Rewrite) -> None:
+        if len(destination) == 4:
+            if len(self.four) >= MAX_FLOWS:
+                self.four.clear()
+            self.four[int.from_bytes(destination)] = rewrite
+        else:
+            if len(self.six) >= MAX_FLOWS:
+                self.six.clear()
+            self.six[destination] = rewrite
+
+
+@define(eq=False)
+class LabelFlow:
+    """What a label leads to, its scope already checked against the ingress.
+
+    `flows`: pop, and look the destination up there. Else a swap: what was under the label goes under `rewrite`'s.
+    `version` 4 or 6: what the packet must be; 0: either.
+    """
+
+    version: int
+    flows: Flows | None = None
+    rewrite: Rewrite | None = None
+
+
+@define(eq=False)
+class Inlet:
+    """One ingress. `interface` is '' for the node itself; `name` is what counters call it.
+
+    `scope`: the kind that labels are checked against. `only_vrf`: labels of another VRF do not come in here (None: any).
+    `tunnel`: made from a Reception.
+    """
+
+    name: str
+    interface: str
+    vrf: str
+    scope: str
+    tally: list[int]
+    mpls: bool = False
+    ip: bool = True
+    only_vrf: str | None = None
+    tunnel: bool = False
+    labels: dict[int, LabelFlow] = field(factory=dict)
+    flows: dict[str, Flows] = field(factory=dict)
+
+    def clear(self) -> None:
+        """Forget all that was looked up."""
+        self.labels.clear()
+        for flows in self.flows.values():
+            flows.clear()
+
+
+class Arrival(NamedTuple):
+    """A packet's way so far. `vrf`: whose it is now. `cap`: the TTL of the label that was popped. `stack`: the labels it
+    came with. `local`: this node sent it, so its TTL stays. `quiet`: no ICMP error is sent about it."""
+
+    inlet: Inlet
+    ingress: Ingress
+    vrf: str
+    cap: int = 255
+    stack: bytes = b""
+    local: bool = False
+    quiet: bool = False

@@ -1,0 +1,76 @@
+"""The ports that packets leave by: attachments, host ports, and one connected raw socket a remote PE."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection
+
+from attrs import define, field
+
+from stack.net import Port
+from tunnel.io.counters import Counters
+
+__all__ = ["MAX_REMOTES", "Outlets"]
+
+MAX_REMOTES = 2048
+"""Connected raw sockets at once, or fewer if the process may not have as many open files; the one opened longest ago
+makes room for the next."""
+
+OpenRaw = Callable[[int, bytes], Port]
+"""(protocol, remote) -> a connected, send-only port. Raises OSError."""
+
+
+@define(eq=False)
+class Outlets:
+    """Open ports by interface and by VRF. `generation` grows when one that a cache may hold is gone."""
+
+    open_raw: OpenRaw
+    counters: Counters
+    attachments: dict[str, Port] = field(factory=dict)
+    hosts: dict[str, Port] = field(factory=dict)
+    generation: int = 0
+    _remotes: dict[tuple[int, bytes], Port] = field(factory=dict, init=False)
+
+    def remote(self, protocol: int, address: bytes) -> Port | None:
+        """The raw socket connected to `address`; None if the host refuses one (counted)."""
+        key = protocol, address
+        port = self._remotes.get(key)
+        if port is not None:
+            return port
+        if len(self._remotes) >= MAX_REMOTES:
+            self._evict()
+        try:
+            port = self._open(protocol, address)
+        except OSError as error:
+            self.counters.error(f"raw {protocol}", error)
+            return None
+        self._remotes[key] = port
+        return port
+
+    def _open(self, protocol: int, address: bytes) -> Port:
+        try:
+            return self.open_raw(protocol, address)
+        except OSError as error:
+            if error.errno != errno.EMFILE or not self._remotes:
+                raise
+            self._evict()
+            return self.open_raw(protocol, address)
+
+    def _evict(self) -> None:
+        self._remotes.pop(next(iter(self._remotes))).close()
+        self.generation += 1
+
+    def keep_only(self, wanted: Collection[tuple[int, bytes]]) -> None:
+        """Close the raw sockets of remote PEs that are gone."""
+        for key in [key for key in self._remotes if key not in wanted]:
+            self._remotes.pop(key).close()
+            self.generation += 1
+
+    def close(self) -> None:
+        for port in self._remotes.values():
+            port.close()
+        self._remotes.clear()
+        self.generation += 1
+
+    def __len__(self) -> int:
+        return len(self._remotes)

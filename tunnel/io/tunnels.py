@@ -1,0 +1,199 @@
+"""Tunnel packets in: GRE and MPLS-in-IP, taken only if a Reception says so, and never into a second tunnel.
+
+RFC 2784 and 2890 (GRE), RFC 4023 (MPLS in GRE and in IP; 8.2: the source must be a known endpoint). The host's raw socket
+has verified the outer IPv4 header and put fragments together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import define, field
+
+from stack.events import Ingress, NhrpReceived
+from stack.tables.reception import Reception
+from stack.wire import WireError
+from tunnel.io.counters import Drop
+from tunnel.io.inlet import Arrival, Inlet
+from tunnel.io.labels import Labels
+from tunnel.io.path import Path
+from tunnel.io.rewrite import GRE, MPLS_IN_IP
+from tunnel.wire import gre
+
+__all__ = ["MAX_PEERS", "MAX_SEQUENCES", "Peer", "Tunnels"]
+
+MAX_PEERS = 4096
+"""(source, destination) pairs whose reception is remembered. When full, all are matched anew."""
+
+MAX_SEQUENCES, FORGET_SEQUENCE = 4096, 10.0
+"""Senders that number their packets, and seconds after which one that was not heard may start over."""
+
+_WHY = {
+    "RFC 2784 2.3.1": Drop.GRE_VERSION,
+    "RFC 2784 2.3": Drop.GRE_RESERVED,
+    "RFC 2784 2.5": Drop.GRE_CHECKSUM,
+}
+
+
+class _Outer(NamedTuple):
+    source: bytes
+    destination: bytes
+
+
+@define(eq=False)
+class Peer:
+    """The inlets of one (outer source, outer destination): of packets without a key, and by key."""
+
+    plain: Inlet | None = None
+    keyed: dict[int, Inlet] = field(factory=dict)
+
+
+@define(eq=False)
+class Tunnels:
+    path: Path
+    labels: Labels
+    peers: dict[int, Peer] = field(factory=dict)
+    """(source << 32 | destination) -> what the fast path needs; only of packets that were admitted."""
+    _sequences: dict[tuple[str, bytes], tuple[int, float]] = field(factory=dict)
+
+    def rebuild(self) -> None:
+        """The receptions changed: so do the inlets, whose caches start empty."""
+        self.peers.clear()
+        receptions = self.path.tables.receptions
+        named = {row.interface for row in receptions}
+        for name in [name for name, inlet in self.path.inlets.items() if inlet.tunnel and name not in named]:
+            del self.path.inlets[name]
+        for row in receptions:
+            old = self.path.inlets.get(row.interface)
+            if old is None or not _same(old, row):
+                tally = self.path.counters.into(row.interface)
+                self.path.inlets[row.interface] = Inlet(
+                    row.interface, row.interface, row.vrf, row.scope, tally, row.mpls, row.ip, tunnel=True
+                )
+
+    def gre(self, octets: bytes) -> None:
+        """An IPv4 packet of protocol 47."""
+        outer, payload = _outer(octets)
+        if outer is None:
+            self.path.counters.drop(Drop.MALFORMED, "gre")
+            return
+        try:
+            packet = gre.decode(payload)
+        except WireError as error:
+            reason = _WHY.get(error.rfc, Drop.GRE_HEADER)
+            self.path.counters.drop(reason, self._name(outer))
+            return
+        row = self._match(outer, GRE, packet.key)
+        if row is None:
+            return
+        if packet.sequence is not None and self._is_old(row.interface, outer.source, packet.sequence):
+            self.path.counters.drop(Drop.GRE_SEQUENCE, row.interface)
+            return
+        self._carry(packet.protocol, packet.payload, row, outer)
+        self._remember(outer, row)
+
+    def mpls_in_ip(self, octets: bytes) -> None:
+        """An IPv4 packet of protocol 137: labels straight after the header (RFC 4023 3)."""
+        outer, payload = _outer(octets)
+        if outer is None:
+            self.path.counters.drop(Drop.MALFORMED, "mpls-in-ip")
+            return
+        row = self._match(outer, MPLS_IN_IP, None)
+        if row is not None:
+            self._carry(gre.MPLS, payload, row, outer)
+
+    def _match(self, outer: _Outer, protocol: int, key: int | None) -> Reception | None:
+        """The reception that admits this packet; None if there is none, the nearest miss counted."""
+        found: list[Reception] = []
+        reason, name = Drop.NOT_OURS, "gre" if protocol == GRE else "mpls-in-ip"
+        rows = [row for row in self.path.tables.receptions if row.local == outer.destination]
+        for why, keep in (
+            (Drop.TUNNEL_PROTOCOL, lambda row: protocol in row.protocols),
+            (Drop.GRE_KEY, lambda row: row.gre_key == key),
+            (Drop.UNKNOWN_ENDPOINT, lambda row: row.sources is None or outer.source in row.sources),
+        ):
+            found = [row for row in rows if keep(row)]
+            if not found and rows:
+                reason, name = why, rows[0].interface
+            rows = found
+        if not found:
+            self.path.counters.drop(reason, name)
+            return None
+        # Point-to-point before multipoint, known sources before any source, fewer before more.
+        row = min(found, key=lambda r: (not r.point_to_point, r.sources is None, len(r.sources or ())))
+        interface = self.path.tables.interfaces.get(row.interface)
+        if interface is not None and not interface.up:
+            self.path.counters.drop(Drop.INTERFACE_DOWN, row.interface)
+            return None
+        if row.protected:
+            # RFC 4023 8.1: what is not protected must not come in by a tunnel that must be.
+            self.path.counters.drop(Drop.PROTECTED, row.interface)
+            return None
+        return row
+
+    def _carry(self, protocol: int, payload: bytes, row: Reception, outer: _Outer) -> None:
+        """What is inside, by its protocol type. There is no branch back to `gre`: one tunnel is taken off, no more."""
+        path = self.path
+        inlet = path.inlets.get(row.interface)
+        if inlet is None:
+            return
+        inlet.tally[0] += 1
+        inlet.tally[1] += len(payload)
+        arrival = Arrival(inlet, Ingress(row.interface, row.vrf, outer.source), row.vrf)
+        if protocol == gre.MPLS:
+            self.labels.labelled(payload, arrival)
+        elif protocol in (gre.IPV4, gre.IPV6):
+            if not row.ip:
+                path.drop(Drop.NO_IP_HERE, arrival)
+            elif not payload or payload[0] >> 4 != (4 if protocol == gre.IPV4 else 6):
+                path.drop(Drop.NOT_IP, arrival)
+            else:
+                path.ip(payload, arrival)
+        elif protocol == gre.NHRP:
+            fact = NhrpReceived(row.interface, row.vrf, outer.source, outer.destination, 0, payload)
+            path.punt(fact, row.interface)
+        else:
+            path.drop(Drop.LABEL_MULTICAST if protocol == gre.MPLS_MULTICAST else Drop.GRE_PROTOCOL, arrival)
+
+    def _remember(self, outer: _Outer, row: Reception) -> None:
+        if len(self.peers) >= MAX_PEERS:
+            self.peers.clear()
+        peer = self.peers.setdefault(int.from_bytes(outer.source + outer.destination), Peer())
+        inlet = self.path.inlets.get(row.interface)
+        if row.gre_key is None:
+            peer.plain = inlet
+        elif inlet is not None:
+            peer.keyed[row.gre_key] = inlet
+
+    def _is_old(self, interface: str, source: bytes, sequence: int) -> bool:
+        """Whether it is not after the last one taken (RFC 2890 2.2), once this sender has begun to number."""
+        key, now = (interface, source), self.path.now()
+        last = self._sequences.pop(key, None)
+        if last is not None and now - last[1] < FORGET_SEQUENCE:
+            ahead = sequence - last[0] & 0xFFFFFFFF
+            if ahead == 0 or ahead > 0x7FFFFFFF:
+                self._sequences[key] = last
+                return True
+        if len(self._sequences) >= MAX_SEQUENCES:
+            self._sequences.pop(next(iter(self._sequences)))
+        self._sequences[key] = (sequence, now)
+        return False
+
+    def _name(self, outer: _Outer) -> str:
+        """The tunnel to count against: the first whose local end it was sent to."""
+        rows = (row.interface for row in self.path.tables.receptions if row.local == outer.destination)
+        return next(rows, "gre")
+
+
+def _outer(octets: bytes) -> tuple[_Outer | None, bytes]:
+    """Outer addresses and what follows the header. None if it is no whole IPv4 packet."""
+    if len(octets) < 20 or octets[0] >> 4 != 4:
+        return None, b""
+    header, total = (octets[0] & 15) * 4, int.from_bytes(octets[2:4])
+    if not 20 <= header <= total <= len(octets) or int.from_bytes(octets[6:8]) & 0x3FFF:
+        return None, b""
+    return _Outer(octets[12:16], octets[16:20]), octets[header:total]
+
+
+def _same(inlet: Inlet, row: Reception) -> bool:
+    return (inlet.vrf, inlet.scope, inlet.mpls, inlet.ip) == (row.vrf, row.scope, row.mpls, row.ip)

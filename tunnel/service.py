@@ -1,0 +1,202 @@
+"""The shell around the tunnel engine: bus, host and tables. The packets themselves are the forwarder's (tunnel.io)."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from stack.bus import Message
+from stack.events import (
+    AdjacencyState,
+    AdjacencyWanted,
+    AddressOffered,
+    BindingOffered,
+    EndpointOffered,
+    HostPortState,
+    InterfaceOffered,
+    InterfaceState,
+    LabelWanted,
+    LinkState,
+    NeighbourPacket,
+    NeighbourUnresolved,
+    NextHopState,
+    NextHopWanted,
+    ProfileState,
+    RouteOffered,
+    RouteSelected,
+    SendNeighbourPacket,
+    SourceOffered,
+    VrfState,
+)
+from stack.registry import ServiceSpec
+from stack.service import Context, ServiceShell
+from tunnel.config import LINES, TunnelConfig, system_route_maps
+from tunnel.engine.engine import Engine
+from tunnel.engine.outputs import (
+    DropAdjacency,
+    DropReception,
+    Log,
+    Mirror,
+    Output,
+    Post,
+    Publish,
+    PutAdjacency,
+    PutReception,
+)
+from tunnel.io.host import HostMirror
+from tunnel.show import COMMANDS
+
+__all__ = ["SERVICE", "TunnelService"]
+
+PRODUCES = frozenset(
+    {
+        InterfaceOffered,
+        AddressOffered,
+        LinkState,
+        AdjacencyState,
+        ProfileState,
+        BindingOffered,
+        LabelWanted,
+        NextHopWanted,
+        RouteOffered,
+        SendNeighbourPacket,
+    }
+)
+CONSUMES = frozenset(
+    {
+        InterfaceState,
+        VrfState,
+        SourceOffered,
+        EndpointOffered,
+        AdjacencyWanted,
+        NextHopState,
+        RouteSelected,
+        HostPortState,
+        NeighbourUnresolved,
+        NeighbourPacket,
+    }
+)
+
+ADOPT_WITHIN = 2.0
+"""Seconds after a restart in which adjacencies of an earlier incarnation stand while clients tell us again what they want."""
+
+
+class TunnelService(ServiceShell):
+    """`tunnel`: the control side of the data plane."""
+
+    name = "tunnel"
+    produces = PRODUCES
+    consumes = CONSUMES
+
+    def __init__(self, config: TunnelConfig, context: Context) -> None:
+        super().__init__(context)
+        tables = context.tables
+        self.engine = Engine(config, context.entropy, tables.nexthops)
+        self._adjacencies = tables.adjacencies.writer(self.name)
+        self._receptions = tables.receptions.writer(self.name)
+        self._host = HostMirror(context.network.host, self.log)
+        self._adopt_until: float | None = self.now + ADOPT_WITHIN if context.incarnation > 1 else None
+
+    async def begin(self) -> None:
+        host = self.context.network.host
+        if self.context.incarnation == 1:
+            self._host.sweep()
+        host.watch(self.guarded(self._host_changed))
+        self.engine.devices_changed(host.devices())
+        self.seat.subscribe(*CONSUMES)
+        self._settle()
+        if self._adopt_until is None:
+            self._synced()
+
+    def receive(self, message: Message) -> None:
+        self.engine.receive(message, self.now)
+        if hasattr(message, "topic") and message.topic is InterfaceState:
+            self._perform(self.engine.kernel_routes(self._foreign_routes()))
+
+    def received(self) -> None:
+        self._settle()
+
+    def wake(self) -> None:
+        if self._adopt_until is not None and self.now >= self._adopt_until:
+            self._adopt_until = None
+            self._adjacencies.keep_only(self.engine.adjacencies)
+            self._receptions.keep_only(self.engine.receptions)
+            self._synced()
+        self._perform(self.engine.wake(self.now))
+
+    def deadline(self) -> float | None:
+        times = [t for t in (self.engine.deadline(), self._adopt_until) if t is not None]
+        return min(times, default=None)
+
+    def reconfigure(self, config: Any) -> None:
+        self.engine.reconfigure(config)
+        self._settle()
+        self.rearm()
+
+    def close(self) -> None:
+        self.context.network.host.watch(None)
+        if self._stopping:
+            self._host.close()
+
+    def _synced(self) -> None:
+        self.seat.synced(
+            InterfaceOffered,
+            AddressOffered,
+            LinkState,
+            AdjacencyState,
+            ProfileState,
+            BindingOffered,
+            LabelWanted,
+            NextHopWanted,
+            RouteOffered,
+        )
+
+    def _host_changed(self) -> None:
+        """Devices, addresses or routes of the host changed."""
+        self.engine.devices_changed(self.context.network.host.devices())
+        self._perform(self.engine.kernel_routes(self._foreign_routes()))
+        self._host.retry()
+        self._settle()
+        self.rearm()
+
+    def _foreign_routes(self) -> list[Any]:
+        return [route for route, ours in self.context.network.host.routes() if not ours]
+
+    def _settle(self) -> None:
+        self._perform(self.engine.settle(self.now))
+
+    def _perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Publish(topic, rows, table):
+                    self.seat.publish(topic, rows, table)
+                case Post(fact):
+                    self.seat.post(fact)
+                case PutAdjacency(row):
+                    self._adjacencies.put(row.key, row)
+                case DropAdjacency(key):
+                    self._adjacencies.remove(key)
+                case PutReception(row):
+                    self._receptions.put(row.interface, row)
+                case DropReception(interface):
+                    self._receptions.remove(interface)
+                case Mirror(state):
+                    self._host.apply(state)
+                case Log(event, fields, level):
+                    getattr(self.log, level)(event, **fields)
+                case _:
+                    assert_never(output)
+
+
+SERVICE = ServiceSpec(
+    name="tunnel",
+    factory=TunnelService,
+    config=TunnelConfig,
+    produces=PRODUCES,
+    consumes=CONSUMES,
+    optional=frozenset({SourceOffered, EndpointOffered}),
+    writes=frozenset({"adjacencies", "receptions"}),
+    lines=LINES,
+    commands=COMMANDS,
+    route_maps=system_route_maps,
+    rank=30,
+)

@@ -1,0 +1,248 @@
+"""What an operator sees of the tunnel data plane: pure renderers of the engine's snapshot, in the mGRE document's layout."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from stack.addr import format_address
+from stack.ios.command import Command, CommandError, Scene, Shown
+from stack.tables import Tables
+from stack.tables.adjacency import Adjacency, AdjacencyKind
+from tunnel.config import TransportProtocol, TunnelConfig, TunnelMode
+from tunnel.engine.endpoints import Endpoint
+from tunnel.engine.engine import Snapshot
+from tunnel.engine.neighbours import Neighbour
+from tunnel.engine.profile import Health, Provision
+
+__all__ = ["COMMANDS", "adjacency", "endpoints", "neighbours", "profiles"]
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `00:00:42`."""
+    whole = max(0, int(seconds))
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def _base(endpoint: Endpoint) -> int:
+    """A number that names an endpoint in the output, as IOS prints an address of its memory: stable while it lives."""
+    name = zlib.crc32(endpoint.tunnel.encode() + endpoint.transport)
+    return (name & 0xFFFFFF) << 4
+
+
+def endpoints(snapshot: Snapshot, config: TunnelConfig, now: float, tunnel: str = "") -> Shown:
+    """`show tunnel endpoints [tunnel N]`."""
+    tunnels = _tunnels(snapshot, config)
+    if tunnel and tunnel not in tunnels:
+        raise CommandError(f"there is no tunnel {tunnel}; there are: {', '.join(sorted(tunnels)) or 'none'}")
+    lines: list[str] = []
+    value = []
+    for name in sorted([tunnel] if tunnel else tunnels):
+        rows = [endpoint for endpoint in snapshot.endpoints if endpoint.tunnel == name]
+        lines += ["", f"{name} running in {tunnels[name]} mode", ""]
+        for endpoint in rows:
+            base = f"0x{_base(endpoint):X}"
+            lines.append(
+                f"Endpoint transport {format_address(endpoint.transport)} Refcount {endpoint.refcount} "
+                f"Base {base} Create Time {clock(now - endpoint.created)}"
+            )
+            lines += [
+                f"overlay {format_address(row.address)} Refcount {row.refcount} Parent {base} "
+                f"Create Time {clock(now - row.created)}"
+                for row in endpoint.overlays
+            ]
+        value.append({"tunnel": name, "mode": tunnels[name], "endpoints": [_endpoint(e, now) for e in rows]})
+    return Shown("\n".join(lines), value)
+
+
+def _endpoint(endpoint: Endpoint, now: float) -> dict[str, Any]:
+    return {
+        "transport": format_address(endpoint.transport),
+        "refcount": endpoint.refcount,
+        "age-seconds": round(now - endpoint.created, 3),
+        "overlays": [
+            {
+                "address": format_address(row.address),
+                "refcount": row.refcount,
+                "clients": list(row.clients),
+                "age-seconds": round(now - row.created, 3),
+            }
+            for row in endpoint.overlays
+        ],
+    }
+
+
+def _tunnels(snapshot: Snapshot, config: TunnelConfig) -> dict[str, str]:
+    """Tunnel -> mode, as printed."""
+    found = {
+        name: "multi-GRE/IP" if tunnel.mode is TunnelMode.MGRE else "GRE/IP" for name, tunnel in config.tunnels.items()
+    }
+    for provision in snapshot.profiles.values():
+        if provision.row.tunnel:
+            in_ip = provision.profile.protocol is TransportProtocol.MPLS_IN_IP
+            found[provision.row.tunnel] = "multi-MPLS/IP" if in_ip else "multi-GRE/IP"
+    return found
+
+
+def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
+    """`show adjacency [tunnel N]`: an IP and a TAG line for what can carry labels. The number in brackets counts who holds
+    it: the table, the endpoint and its overlays for IP; the table and next hops that push labels for TAG."""
+    users: dict[Any, int] = {}
+    for hop in tables.nexthops:
+        if hop.adjacency is not None:
+            users[hop.adjacency] = users.get(hop.adjacency, 0) + 1
+    overlays = {(e.tunnel, row.address): len(e.overlays) for e in snapshot.endpoints for row in e.overlays}
+    header = ["", "      Protocol Interface                Address", "-" * 60]
+    lines, value = [], []
+    for key, row in sorted(snapshot.adjacencies.items()):
+        if tunnel and key.interface != tunnel:
+            continue
+        address = format_address(key.address) if key.address else "point2point"
+        held = 1 + users.get(key, 0)
+        counts = {"IP": held + 1 + overlays.get((key.interface, key.address), 0)}
+        if row.kind in (AdjacencyKind.GRE, AdjacencyKind.MPLS_IN_IP):
+            counts["TAG"] = held + 1
+        for protocol, count in counts.items():
+            mark = "" if row.complete else f" (incomplete: {row.reason})"
+            lines.append(f"{protocol:<7} {key.interface:<23} {address}({count}){mark}")
+        value.append(_adjacency(row, address, counts))
+    return Shown("\n".join([*header, *lines]), value)
+
+
+def _adjacency(row: Adjacency, address: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "interface": row.key.interface,
+        "address": address,
+        "kind": row.kind.value,
+        "complete": row.complete,
+        "reason": row.reason,
+        "mtu": row.mtu,
+        "refcounts": dict(counts),
+        "source": format_address(row.source) if row.source else "",
+        "destination": format_address(row.destination) if row.destination else "",
+        "gre-key": row.gre_key,
+    }
+
+
+def profiles(snapshot: Snapshot, name: str = "") -> Shown:
+    """`show l3vpn encapsulation [ip] [NAME]`: the profile's health and its tunnel."""
+    if name and name not in snapshot.profiles:
+        known = ", ".join(snapshot.profiles) or "none"
+        raise CommandError(f"there is no L3VPN encapsulation profile {name!r}; there are: {known}")
+    lines: list[str] = []
+    value = []
+    for key, provision in snapshot.profiles.items():
+        if name and key != name:
+            continue
+        lines += ["", *_profile(key, provision)]
+        value.append(
+            {
+                "name": key,
+                "tunnel": provision.row.tunnel,
+                "vrf": provision.row.vrf,
+                "source-interface": provision.row.source_interface,
+                "source": format_address(provision.row.source) if provision.row.source else "",
+                "automatic": provision.automatic,
+                "protocol": provision.profile.protocol.value,
+                "gre-key": provision.profile.key,
+                "usable": provision.row.usable,
+                "reason": provision.row.reason,
+                "health": [{"subject": h.subject, "ok": not h.fault, "fault": h.fault} for h in provision.health],
+            }
+        )
+    return Shown("\n".join(lines), value)
+
+
+def _profile(name: str, provision: Provision) -> list[str]:
+    source = provision.row.source_interface or "none"
+    key = provision.profile.key
+    return [
+        f"Profile: {name}",
+        f"transport ipv4 source {'Auto: ' if provision.automatic else ''}{source}",
+        f"protocol {provision.profile.protocol.value}" + ("" if key is None else f" key {key}"),
+        *map(_health, provision.health),
+    ]
+
+
+def _health(line: Health) -> str:
+    return f"{line.subject} [OK]" if not line.fault else f"{line.subject} [FAIL: {line.fault}]"
+
+
+def neighbours(rows: tuple[Neighbour, ...], now: float, family: int) -> Shown:
+    """`show arp` (family 4) and `show ipv6 neighbors` (16)."""
+    mine = [row for row in rows if len(row.key.address) == family]
+    if family == 4:
+        lines = ["Protocol  Address          Age (min)  Hardware Addr   Type   Interface"]
+        lines += [
+            f"Internet  {format_address(n.key.address):<16} {int((now - n.since) / 60):>9}  "
+            f"{_dotted_mac(n.mac) or 'Incomplete':<14}  ARPA   {n.key.interface}"
+            for n in mine
+        ]
+    else:
+        lines = ["IPv6 Address                              Age Link-layer Addr State Interface"]
+        lines += [
+            f"{format_address(n.key.address):<39} {int((now - n.since) / 60):>5} "
+            f"{_dotted_mac(n.mac) or '-':<15} {n.state.name[:5]:<5} {n.key.interface}"
+            for n in mine
+        ]
+    value = [
+        {
+            "interface": n.key.interface,
+            "address": format_address(n.key.address),
+            "mac": n.mac.hex(":"),
+            "state": n.state.name.lower(),
+        }
+        for n in mine
+    ]
+    return Shown("\n".join(lines), value)
+
+
+def _dotted_mac(mac: bytes) -> str:
+    text = mac.hex()
+    return ".".join(text[i : i + 4] for i in range(0, 12, 4)) if text else ""
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    tunnel = values.get("tunnel")
+    return "" if tunnel is None else f"Tunnel{tunnel}"
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "show tunnel endpoints [tunnel {tunnel:int:0-2147483647}]",
+        lambda scene, values: endpoints(
+            scene.service.engine.snapshot(), scene.service.engine.config, scene.now, _named(values)
+        ),
+        "remote ends of tunnels, and who claims them",
+    ),
+    Command(
+        "show adjacency [tunnel {tunnel:int:0-2147483647}]",
+        lambda scene, values: adjacency(scene.service.engine.snapshot(), scene.tables, _named(values)),
+        "what the packet path knows of each neighbour",
+    ),
+    Command(
+        "show l3vpn encapsulation ip [{name:line}]",
+        lambda scene, values: profiles(scene.service.engine.snapshot(), values.get("name", "")),
+        "health of L3VPN encapsulation profiles",
+    ),
+    Command(
+        "show l3vpn encapsulation {name:line}",
+        lambda scene, values: profiles(scene.service.engine.snapshot(), values["name"]),
+        "health of one L3VPN encapsulation profile",
+    ),
+    Command(
+        "show arp",
+        lambda scene, _values: _neighbours(scene, 4),
+        "IPv4 neighbours of the node's own attachments",
+    ),
+    Command(
+        "show ipv6 neighbors",
+        lambda scene, _values: _neighbours(scene, 16),
+        "IPv6 neighbours of the node's own attachments",
+    ),
+)
+
+
+def _neighbours(scene: Scene, family: int) -> Shown:
+    return neighbours(scene.service.engine.snapshot().neighbours, scene.now, family)
