@@ -6,7 +6,7 @@ codecs slice them, tables hash them, and nobody converts on the way. Text is mad
 
 from __future__ import annotations
 
-import socket
+import ipaddress
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -76,11 +76,16 @@ class ReservedLabel(IntEnum):
     EXTENSION = 15
 
 
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
 def parse_address(text: str) -> bytes:
     """`192.0.2.1` or `2001:db8::1` as 4 or 16 octets. Raises AddressError."""
     try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-    except (OSError, ValueError):
+        if "%" in text:  # a zone is no part of an address here
+            raise ValueError
+        return ipaddress.ip_address(text).packed
+    except ValueError:
         raise AddressError(f"{text!r} is neither an IPv4 nor an IPv6 address") from None
 
 
@@ -89,18 +94,20 @@ def format_address(octets: bytes) -> str:
     if len(octets) == 4:
         return "%d.%d.%d.%d" % tuple(octets)
     if len(octets) == 16:
-        return socket.inet_ntop(socket.AF_INET6, octets)
+        if octets.startswith(_MAPPED):
+            return "::ffff:%d.%d.%d.%d" % tuple(octets[12:])
+        return str(ipaddress.IPv6Address(octets))
     return octets.hex() or "-"
 
 
 def mapped_v4(address: bytes) -> bytes:
     """`::ffff:a.b.c.d` for an IPv4 address (RFC 4291 2.5.5.2), as 6VPE next hops are sent (RFC 4659 3.2.1.2)."""
-    return b"\0" * 10 + b"\xff\xff" + address
+    return _MAPPED + address
 
 
 def unmap_v4(address: bytes) -> bytes:
     """The IPv4 address inside `::ffff:a.b.c.d`; any other address as it came."""
-    if len(address) == 16 and address.startswith(b"\0" * 10 + b"\xff\xff"):
+    if len(address) == 16 and address.startswith(_MAPPED):
         return address[12:]
     return address
 
@@ -175,7 +182,7 @@ class _Community(bytes):
 
     __slots__ = ()
 
-    def __new__(cls, octets: bytes) -> _Community:  # noqa: PYI034  (Self would need a generic __new__ on bytes)
+    def __new__(cls, octets: bytes) -> _Community:
         if len(octets) != 8:
             raise AddressError(f"{len(octets)} octets, 8 wanted")
         return super().__new__(cls, octets)

@@ -31,7 +31,11 @@ class VrfStyle(Enum):
 
 @frozen
 class VrfConfig:
-    """`families` empty under `vrf definition`: no address family was opened. Route targets by address family."""
+    """`families` empty under `vrf definition`: no address family was opened. Route targets by address family.
+
+    `own_rts`: families whose route targets were written in their own address family, not for the whole VRF. It only says
+    where they print.
+    """
 
     name: str
     rd: RD | None = None
@@ -40,6 +44,7 @@ class VrfConfig:
     families: frozenset[Afi] = frozenset()
     description: str = ""
     style: VrfStyle = VrfStyle.DEFINITION
+    own_rts: frozenset[Afi] = field(default=frozenset(), eq=False)
 
 
 @frozen

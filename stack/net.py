@@ -10,11 +10,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from attrs import field, frozen
+from stack.nettypes import Device, HostRoute, TcpOptions
 
-from stack.addr import Prefix
-
-__all__ = ["Device", "Host", "HostAddress", "HostRoute", "Listener", "Network", "Port", "TcpOptions"]
+__all__ = ["Device", "Host", "HostRoute", "Listener", "Network", "Port", "TcpOptions"]
 
 VNET_HEADER = 10
 """Octets of the virtio-net header that some ports put before each packet (`Port.headroom`)."""
@@ -40,50 +38,6 @@ class Port(Protocol):
 
 class Listener(Protocol):
     def close(self) -> None: ...
-
-
-@frozen
-class TcpOptions:
-    """A TCP connection's ends and rules. `local` empty: the host chooses. `ttl` sent; `min_ttl` accepted (GTSM, RFC 5082).
-
-    In a VRF other than the default one the socket is bound to the VRF's host port.
-    """
-
-    vrf: str = ""
-    local: bytes = b""
-    remote: bytes = b""
-    port: int = 179
-    ttl: int = 64
-    min_ttl: int = 0
-    md5: bytes = field(default=b"", repr=False)
-    dscp: int = 48
-
-
-@frozen
-class Device:
-    """A network device of the host. `mac` is empty where it has none."""
-
-    name: str
-    index: int
-    mac: bytes
-    mtu: int
-    up: bool
-
-
-class HostAddress(tuple[str, bytes, int]):
-    """(device, address, prefix length)."""
-
-    __slots__ = ()
-
-
-@frozen
-class HostRoute:
-    """A route of the host's default table: `via` a gateway, or (`via` empty) straight out of `device`."""
-
-    prefix: Prefix
-    via: bytes = b""
-    device: str = ""
-    source: bytes = b""
 
 
 class Host(Protocol):

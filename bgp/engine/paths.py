@@ -127,9 +127,9 @@ class PathSet:
     """What all paths of one source with one set of attributes and one next hop have in common.
 
     `received` and `received_hop` are as they came (pre-policy), `attributes` and `next_hop` as accepted. `peer_hop` is
-    the received next hop, in VPN families with `::ffff:` taken off. `refused` and `detail`: why it is not even considered. `exported_from`: the
-    VRF that this VPN route was made from; `original`: the VPN set that a VRF imported. `selected`: the route of the
-    RIB behind what this router originates.
+    the received next hop, in VPN families with `::ffff:` taken off. `refused` and `detail`: why it is not even
+    considered. `exported_from`: the VRF that this VPN route was made from; `original`: the VPN set that a VRF imported.
+    `selected`: the route of the RIB behind what this router originates. The rest is remembered work.
     """
 
     source: Source

@@ -34,7 +34,8 @@ _HAS_OPENED = (State.OPEN_SENT, State.OPEN_CONFIRM)
 class PeerSnapshot:
     """A neighbour for `show`. Times are on the clock's scale; `since` is when it entered `state`.
 
-    `hold`: why it is not even started (NONE: it is). Timers are the negotiated ones, 0 without a session.
+    `hold`: why it is not even started (NONE: it is). Timers are the negotiated ones, 0 without a session. `last_end`:
+    of the last session that was up, or what a NOTIFICATION said since; `last_attempt`: of the last attempt at one.
     """
 
     key: PeerKey
@@ -60,6 +61,7 @@ class PeerSnapshot:
     last_sent: float
     last_end: End
     last_end_at: float
+    last_attempt: End
     next_attempt: float | None
     waiting_octets: int
     blocked: bool
@@ -108,6 +110,7 @@ class Peer:
     counters: Counters = field(factory=Counters)
     last_end: End = field(factory=lambda: End(EndReason.NONE))
     last_end_at: float = 0.0
+    last_attempt: End = field(factory=lambda: End(EndReason.NONE))
     second: PeerSession | None = None
     main: PeerSession = field(init=False)
 
@@ -366,8 +369,7 @@ class Peer:
                 told += self._promote(session, now)
                 told.append(output)
             elif isinstance(output, Down):
-                if output.end.reason is not EndReason.COLLISION:
-                    self.last_end, self.last_end_at = output.end, now
+                self._remember(output, now)
                 told.append(output)
             else:
                 told.append(output)
@@ -378,6 +380,14 @@ class Peer:
             self.second.failures = session.failures
             self.main, self.second = self.second, None
         return told
+
+    def _remember(self, down: Down, now: float) -> None:
+        """A session's end, and what a NOTIFICATION said, stay until the next one; failed attempts are kept apart."""
+        if down.end.reason is EndReason.COLLISION:
+            return
+        self.last_attempt = down.end
+        if down.established or down.end.notification is not None:
+            self.last_end, self.last_end_at = down.end, now
 
     def _promote(self, session: PeerSession, now: float) -> list[PeerOutput]:
         """`session` is established: "all other connections for this peer are closed" (RFC 4271 6.8)."""
@@ -422,6 +432,7 @@ class Peer:
             last_sent=main.last_sent,
             last_end=self.last_end,
             last_end_at=self.last_end_at,
+            last_attempt=self.last_attempt,
             next_attempt=min(attempts, default=None),
             waiting_octets=len(main.stream),
             blocked=main.choked,

@@ -83,7 +83,7 @@ class End:
     def __str__(self) -> str:
         parts = [self.reason.value]
         if self.notification is not None:
-            parts.append(("sent " if self.sent else "received ") + notification_text(self.notification))
+            parts.append(("sent " if self.sent else "") + notification_text(self.notification))
         if self.text:
             parts.append(self.text)
         return ": ".join(parts)

@@ -20,7 +20,7 @@ from bgp.engine.rib.labels import Labels
 from bgp.engine.rib.loc_rib import Change, LocRib
 from bgp.engine.rib.local import Local
 from bgp.engine.rib.swaps import SCOPE, labelled_hop
-from bgp.wire import VPNV4, VPNV6, Attributes, Family, Nlri, prefix_of
+from bgp.wire import VPNV4, VPNV6, Family, Nlri, prefix_of
 from stack.addr import RT, Afi, Fec, PrefixFec, VrfFec
 from stack.events import LabelRequest, LabelRow, Route, Via, Vrf
 
@@ -60,7 +60,7 @@ class Vpn:
     epoch: int = 0
     _importers: dict[tuple[Afi, RT], tuple[str, ...]] = field(factory=dict)
 
-    # --- VRFs and their route targets ------------------------------------------------------------------------------------
+    # --- VRFs and their route targets ---------------------------------------------------------------------------------
 
     def set_vrf(self, name: str, vrf: Vrf | None) -> None:
         """A VRF appeared, changed (`route-target` edited while routes flow) or went."""
@@ -93,7 +93,7 @@ class Vpn:
             one.importers, one.importers_epoch = tuple(found), self.epoch
         return one.importers
 
-    # --- in: VPN table -> VRF tables ---------------------------------------------------------------------------------------
+    # --- in: VPN table -> VRF tables ----------------------------------------------------------------------------------
 
     def bring_in(self, vpn: LocRib, keys: Iterable[bytes], tables: Mapping[tuple[str, Family], LocRib]) -> set[str]:
         """Bring the VRFs into line with the paths of `keys`. Returns the VRFs that have no table yet but need one."""
@@ -157,7 +157,7 @@ class Vpn:
                 else:
                     del self.placed[family, key]
 
-    # --- out: VRF table -> VPN table -----------------------------------------------------------------------------------------
+    # --- out: VRF table -> VPN table ----------------------------------------------------------------------------------
 
     def send_out(self, table: LocRib, vpn: LocRib, changes: Iterable[Change]) -> None:
         """Bring the VPN table into line with the best paths of a VRF."""
@@ -245,10 +245,8 @@ def route_of(best: Path | None, vrf: str) -> Route | None:
     if one.source.local:
         return None
     external = one.source.external
-    if one.original is not None:
-        via = Via(one.next_hop, encap=one.encap, labels=nlri.labels)
-    else:
-        via = Via(one.next_hop, vrf=vrf)
+    imported = one.original is not None
+    via = Via(one.next_hop, encap=one.encap, labels=nlri.labels) if imported else Via(one.next_hop, vrf=vrf)
     return Route(
         EBGP_DISTANCE if external else IBGP_DISTANCE, (via,), "ebgp" if external else "ibgp", one.attributes.med or 0
     )

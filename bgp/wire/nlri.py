@@ -174,7 +174,7 @@ def _read_stack(octets: bytes, at: int, after: int, row: FamilyRow, *, stacked: 
         entry = int.from_bytes(octets[position : position + 3])
         labels.append(entry >> 4)
         position += 3
-        if not stacked or entry & 1 or entry in (0x800000, 0):  # the last two: a withdrawal's, which has no S bit
+        if not stacked or entry & 1:
             return tuple(labels), len(labels)
 
 

@@ -204,9 +204,9 @@ def _with_labels(routes: Sequence[Nlri], row: FamilyRow, session: Session) -> tu
     """(routes, none): RFC 8277 2.2 wants one label unless more were agreed; those with others come second."""
     if not row.before:
         return routes, ()
-    most = 255 // 24 if session.multiple_labels else 1
-    if all(0 < len(route.labels) <= most for route in routes):
+    if all(len(route.labels) == 1 for route in routes):
         return routes, ()
+    most = 255 // 24 if session.multiple_labels else 1
     fit = [route for route in routes if _depth_fits(route, row, most)]
     return fit, [route for route in routes if not _depth_fits(route, row, most)]
 

@@ -20,7 +20,9 @@ MAX_LINES = 1_000_000
 MAX_FAULTS = 1000
 """After so many the rest of the text is not looked at."""
 
-_BANNER = re.compile(r"\s*banner\s+(?:(?:motd|login|exec|incoming|prompt-timeout|slip-ppp)\s+)?(\^C|[^\sA-Za-z0-9])(.*)", re.DOTALL)
+_BANNER = re.compile(
+    r"\s*banner\s+(?:(?:motd|login|exec|incoming|prompt-timeout|slip-ppp)\s+)?(\^C|[^\sA-Za-z0-9])(.*)", re.DOTALL
+)
 
 
 @frozen

@@ -4,9 +4,9 @@
     neighbor {peer:address} route-map {map:name:route-map} {direction:in|out}
     match tag {tags:int:0-4294967295}...
 
-Words stand for themselves and may be shortened as long as they are unambiguous. `{slot:kind}` takes what the kind reads,
-`{slot:a|b}` one of these words (`old=new`: `old` is taken for `new`), `...` repeats a slot, `[x]` may be absent, `(a | b)` is a choice. A word inside brackets or
-parentheses is noted: its name is True among the values.
+Words stand for themselves and may be shortened as long as they are unambiguous. `{slot:kind}` takes what the kind
+reads, `{slot:a|b}` one of these words (`old=new`: `old` is taken for `new`), `...` repeats a slot, `[x]` may be absent,
+`(a | b)` is a choice. A word inside brackets or parentheses is noted: its name is True among the values.
 
 A row is expanded into its alternatives and all rows of a mode are merged into one tree, so that a line is matched against
 all of them at once. Where several readings fit, keywords beat typed slots and those beat names; of names with blanks

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from stack.addr import Prefix, parse_address
+from stack.os.privileges import OPEN_TUN, TUN
 from stack.os.rtnetlink import LOOPBACK_DEVICE, RouteNetlink
 from stack.os.sysctl import write_sysctl
 
@@ -44,7 +45,7 @@ _PROBE_SECONDS = 20.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class UserNamespaceRefused(PermissionError):  # noqa: N818  (it reads as what it is)
+class UserNamespaceRefused(PermissionError):
     """This user may not have a user namespace. `command` allows it."""
 
     def __init__(self, why: str, command: str) -> None:
@@ -277,7 +278,12 @@ class World:
 
 
 def why_not_rootless() -> UserNamespaceRefused | None:
-    """None if `enter_user_namespace` would work here; else what it would raise. Tried in a process of its own."""
+    """None if `enter_user_namespace` would work here; else what it would raise. Tried in a process of its own.
+
+    TUN devices count, since every node has one: root of a user namespace opens their node as the user it was.
+    """
+    if Path(TUN).exists() and not os.access(TUN, os.R_OK | os.W_OK):
+        return UserNamespaceRefused(f"{TUN} is for root only on this host", OPEN_TUN)
     search = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (search, os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path}

@@ -31,7 +31,7 @@ from functools import partial
 from stack.addr import format_address
 from stack.net import VNET_HEADER
 from stack.os import bpf
-from stack.os.privileges import privileged
+from stack.os.privileges import TUN, closed_tun, privileged
 
 __all__ = ["FramePort", "RawPort", "RawSendPort", "TunPort"]
 
@@ -271,7 +271,10 @@ class TunPort(_Reading):
 
     def __init__(self, device: str, mtu: int) -> None:
         with privileged("CAP_NET_ADMIN", f"the TUN device {device}"):
-            fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            except PermissionError as error:
+                raise closed_tun(f"the TUN device {device}") from error
             try:
                 self.name, self.headroom = _attach_tun(fd, device)
             except BaseException:

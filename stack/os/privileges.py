@@ -25,7 +25,8 @@ CAPABILITIES = {
 """Capability -> (bit, what needs it). See capabilities(7)."""
 
 _SETCAP = "cap_net_raw,cap_net_admin,cap_net_bind_service+ep"
-_TUN = "/dev/net/tun"
+TUN = "/dev/net/tun"
+OPEN_TUN = f"sudo chmod 666 {TUN}"
 
 
 class MissingPrivilege(PermissionError):
@@ -52,6 +53,11 @@ class Finding:
 def _grant() -> str:
     """The command that gives this interpreter its capabilities. A file capability follows no symbolic link."""
     return f"sudo setcap {_SETCAP} {Path(sys.executable).resolve()}   (or run as root)"
+
+
+def closed_tun(what: str) -> MissingPrivilege:
+    """The device node itself may not be opened, whatever capabilities there are."""
+    return MissingPrivilege(f"access to {TUN}", what, OPEN_TUN)
 
 
 def missing_privilege(capability: str, what: str) -> MissingPrivilege:
@@ -127,15 +133,15 @@ def _capability(name: str) -> Finding:
 def _tun() -> Finding:
     needed_for = "host ports (BGP inside a VRF or over a tunnel) and TUN attachments"
     try:
-        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        command = f"sudo mkdir -p /dev/net && sudo mknod {_TUN} c 10 200 && sudo chmod 666 {_TUN}"
-        return Finding(_TUN, needed_for, present=False, detail="no such device node", command=command)
+        command = f"sudo mkdir -p /dev/net && sudo mknod {TUN} c 10 200 && sudo chmod 666 {TUN}"
+        return Finding(TUN, needed_for, present=False, detail="no such device node", command=command)
     except PermissionError:
-        return Finding(_TUN, needed_for, present=False, detail="not readable", command=f"sudo chmod 666 {_TUN}")
+        return Finding(TUN, needed_for, present=False, detail="for root only (udev makes it 0666)", command=OPEN_TUN)
     except OSError as error:
-        return Finding(_TUN, needed_for, present=False, detail=str(error), command="sudo modprobe tun")
-    return Finding(_TUN, needed_for, present=True)
+        return Finding(TUN, needed_for, present=False, detail=str(error), command="sudo modprobe tun")
+    return Finding(TUN, needed_for, present=True)
 
 
 def _ipv6() -> Finding:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from attrs import define, field
 
 from stack.testing import _packets as p
-from stack.testing._host import Hop, MemoryHost
+from stack.testing._host import MemoryHost
 from stack.testing._nic import EthernetNic, Nic
 from stack.testing._port import Backlog, QueuePort, os_error
 from stack.testing._reassembly import Reassembly
 from stack.testing.ping import Pinger
 from stack.testing.udp import Datagram, UdpSocket
+
+__all__ = ["IpStack", "RawPort"]
 
 _PATHS, _PATH_SECONDS = 256, 600.0
 _SOCKETS = 4096
@@ -304,6 +306,3 @@ class IpStack:
         socket = UdpSocket(vrf, local, port, self.send_udp, self.sockets.remove)
         self.sockets.append(socket)
         return socket
-
-
-__all__ = ["Hop", "IpStack", "RawPort"]

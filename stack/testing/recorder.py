@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from attrs import define, field
 
 from stack.bus import Bus, Mailbox, Message
-from stack.bus_rows import OwnedRows
 from stack.events import Delta, Fact, Topic
+from stack.tables.owned import OwnedRows
 
 __all__ = ["Recorded", "Recorder"]
 

@@ -67,7 +67,8 @@ def state_of(adjacency: Adjacency | None, key: AdjacencyKey, *, wanted: bool) ->
         reason = f"no adjacency to {format_address(key.address)} on {key.interface}"
         return AdjacencyRow(usable=False, mtu=0, reason=reason) if wanted else None
     asking = adjacency.kind is AdjacencyKind.ETHERNET and adjacency.reason == NeighbourState.ASKING.value
-    return AdjacencyRow(adjacency.complete or asking, adjacency.mtu, adjacency.reason)
+    usable = adjacency.complete or asking
+    return AdjacencyRow(usable, adjacency.mtu, adjacency.reason, transport=adjacency.destination)
 
 
 def _transport_mtu(way: NextHopRow | None, interfaces: Mapping[str, Interface]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from stack.addr import DEFAULT_VRF, Prefix
-from stack.bus_rows import OwnedRows
+from stack.tables.owned import OwnedRows
 from stack.events import (
     L3VPN_TUNNEL,
     AddressOffered,
@@ -48,7 +48,7 @@ from stack.events import (
     Via,
     VrfState,
 )
-from stack.net import Device, HostRoute
+from stack.nettypes import Device, HostRoute
 from stack.tables.adjacency import Adjacency
 from stack.tables.nexthop import NextHopTable
 from stack.tables.reception import Reception

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from stack.addr import DEFAULT_VRF
 from stack.events import Interface, InterfaceKind, LinkRow, NextHopRow
-from stack.net import Device
+from stack.nettypes import Device
 from tunnel.config import TunnelInterface, TunnelMode
 from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Link

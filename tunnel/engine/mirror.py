@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from stack.addr import DEFAULT_VRF, Prefix
 from stack.events import HostPortRow, Interface, InterfaceKind, Selected
-from stack.net import HostRoute
+from stack.nettypes import HostRoute
 from stack.tables.nexthop import NextHopTable
 
 __all__ = ["HostState", "is_kernels", "wanted_state"]

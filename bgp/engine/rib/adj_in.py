@@ -57,7 +57,7 @@ class AdjRibIn:
     end_of_rib: bool = False
     _sets: WeakValueDictionary[Any, PathSet] = field(factory=WeakValueDictionary)
 
-    # --- what the neighbour says ---------------------------------------------------------------------------------------
+    # --- what the neighbour says --------------------------------------------------------------------------------------
 
     def announce(self, attributes: Attributes, reach: Reach) -> None:
         """Routes of `reach`, all with `attributes`. The hot loop of the whole table; benchmarks/bgp_reflect.py."""
@@ -116,13 +116,13 @@ class AdjRibIn:
             self.loc.remove(old.nlri.key, old)
         return bool(self.rows)
 
-    # --- endpoints -----------------------------------------------------------------------------------------------------
+    # --- endpoints ----------------------------------------------------------------------------------------------------
 
     def _unuse(self, old: Path) -> None:
         if self.family.vpn:
             self.endpoints.add(old.set.peer_hop, -1)
 
-    # --- what becomes of it ----------------------------------------------------------------------------------------------
+    # --- what becomes of it -------------------------------------------------------------------------------------------
 
     def _rulings(self, attributes: Attributes, reach: Reach) -> Ruling | Reason | None:
         """The ruling for all routes with these attributes; None if it depends on the prefix."""
@@ -217,7 +217,7 @@ class AdjRibIn:
             detail=detail,
         )
 
-    # --- soft clear ------------------------------------------------------------------------------------------------------
+    # --- soft clear ---------------------------------------------------------------------------------------------------
 
     def reapply(self) -> int:
         """Run policy over all routes again, as if they had just come; returns how many changed."""

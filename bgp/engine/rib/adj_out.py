@@ -77,10 +77,10 @@ class UpdateGroup:
     advertised: dict[bytes, Path] = field(factory=dict)
     default: Path | None = None
     suppressed: dict[bytes, str] = field(factory=dict)
-    ready: bool = False
+    told: set[bytes] = field(factory=set)
     _outs: WeakKeyDictionary[PathSet, Out | None] = field(factory=WeakKeyDictionary)
 
-    # --- membership ------------------------------------------------------------------------------------------------------
+    # --- membership ---------------------------------------------------------------------------------------------------
 
     def join(self, member: Member, known: Iterable[bytes] = ()) -> None:
         """`known`: what the member was told before, elsewhere; it is brought into line with this group."""
@@ -126,7 +126,7 @@ class UpdateGroup:
         self.loc.groups.append(group)
         return group
 
-    # --- a member takes what is there for it -------------------------------------------------------------------------------
+    # --- a member takes what is there for it --------------------------------------------------------------------------
 
     def waiting(self, member: Member, *, end_of_rib: bool) -> bool:
         return bool(
@@ -151,7 +151,7 @@ class UpdateGroup:
                 break
         return found
 
-    # --- Loc-RIB -> Adj-RIB-Out -> octets ------------------------------------------------------------------------------------
+    # --- Loc-RIB -> Adj-RIB-Out -> octets -----------------------------------------------------------------------------
 
     def drain(self) -> None:
         """The next CHUNK of what is pending becomes messages in the members' queues; withdrawals go first."""

@@ -18,7 +18,8 @@ class Hops:
     """Key -> Hop. `resolve` False: this speaker runs without routing, and takes every next hop as usable.
 
     `rows` collects what to publish as NextHopWanted. `changed`: hops that say something else now, whose paths must be
-    looked for; `ready`: (table, key) that waited for a first answer, so that a full table coming in is never scanned.
+    looked for; `ready`: (table, key) that waited for a first answer, so that a full table coming in is never scanned;
+    `fresh`: hops that had their first answer.
     Bounded by the next hops in use, plus one sweep interval.
     """
 
@@ -27,6 +28,7 @@ class Hops:
     rows: dict[NextHopKey, bool | None] = field(factory=dict)
     changed: set[Hop] = field(factory=set)
     ready: dict[tuple[Any, bytes], None] = field(factory=dict)
+    fresh: set[Hop] = field(factory=set)
     answers: dict[NextHopKey, NextHopRow] = field(factory=dict)
     _own: dict[str, frozenset[bytes]] = field(factory=dict)
 
@@ -64,6 +66,7 @@ class Hops:
         if first:
             self.ready.update(hop.waiting)
             hop.waiting.clear()
+            self.fresh.add(hop)
             return False
         return before != (hop.usable, hop.metric, hop.id, hop.reason)
 

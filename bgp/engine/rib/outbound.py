@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from attrs import define, field
+from attrs import define
 
 from bgp.config import NeighborFamily
 from bgp.engine.outputs import PeerView
@@ -111,16 +111,15 @@ class Outbound:
         config = self.config
         ours = one.source.local or one.exported_from is not None or (bool(self.vrf) and not self.reflected(one))
         if not ours:
-            if self.view.ibgp:
-                ours = config.next_hop_self and not self.reflected(one)
-            else:
-                ours = not config.next_hop_unchanged
+            internal = config.next_hop_self and not self.reflected(one)
+            ours = internal if self.view.ibgp else not config.next_hop_unchanged
         if ours:
             return self.own_hop, self.family.vpn and one.exported_from is None and not one.source.local
         return one.received_hop if one.next_hop == one.peer_hop else _as_sent(one.next_hop, self.family), False
 
     def _internal(self, one: PathSet, attributes: Attributes) -> Attributes:
-        drop, put = self._stripped(), {}
+        drop = self._stripped()
+        put: dict[int, bytes] = {}
         if attributes.local_pref is None:
             put[AttributeCode.LOCAL_PREF] = _LOCAL_PREF
         if self.reflected(one):  # RFC 4456 8
@@ -130,7 +129,7 @@ class Outbound:
             old = present.get(AttributeCode.CLUSTER_LIST)
             clusters = self.view.local_id + (old.value if old else b"")
             put[AttributeCode.CLUSTER_LIST] = _encoded(0x80, AttributeCode.CLUSTER_LIST, clusters)
-        return _with_path(attributes, drop, put)
+        return _rewritten(attributes, drop, put)
 
     def _external(self, one: PathSet, attributes: Attributes, changes: Changes) -> Attributes:
         drop = self._stripped() | {
@@ -145,7 +144,7 @@ class Outbound:
         if self.config.as_override:
             path = path.replace(self.view.asn, self.view.local_asn)
         path = path.prepend(self.view.local_asn)
-        put = {AttributeCode.AS_PATH: _as_path_octets(path)}
+        put: dict[int, bytes] = {AttributeCode.AS_PATH: _as_path_octets(path)}
         kept = _without_non_transitive(attributes.ext_communities)
         if kept is not None and AttributeCode.EXTENDED_COMMUNITIES not in drop:
             drop |= {AttributeCode.EXTENDED_COMMUNITIES}
@@ -153,7 +152,7 @@ class Outbound:
                 put[AttributeCode.EXTENDED_COMMUNITIES] = _encoded(
                     0xC0, AttributeCode.EXTENDED_COMMUNITIES, b"".join(kept)
                 )
-        return _with_path(attributes, drop, put)
+        return _rewritten(attributes, drop, put)
 
     def _stripped(self) -> frozenset[int]:
         """Attributes that are not sent at all: NEXT_HOP is the encoder's, communities as configured. VPN families send
@@ -186,8 +185,8 @@ def _as_path_octets(path: AsPath) -> bytes:
     return Attributes.of(as_path=path).octets
 
 
-def _with_path(attributes: Attributes, drop: frozenset[int], put: Mapping[int, bytes]) -> Attributes:
-    """`attributes` as sent: RFC 4271 5.1.2 wants an AS_PATH on every route, an empty one on ours to our own AS."""
+def _rewritten(attributes: Attributes, drop: frozenset[int], put: Mapping[int, bytes]) -> Attributes:
+    """The same set where nothing changes, so that it is encoded once."""
     octets = _edited(attributes.octets, drop, put)
     if octets == attributes.octets:
         return attributes

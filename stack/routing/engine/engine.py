@@ -9,6 +9,7 @@ are written again only if it begins or ceases to lead anywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from attrs import define, field
@@ -95,6 +96,7 @@ class Engine:
     _dirty: dict[tuple[str, Prefix], None] = field(factory=dict)
     _derived: dict[Derived, set[str]] = field(factory=dict)
     _asked: set[Node] = field(factory=set)
+    _leaving: set[str] = field(factory=set)
     _sweeping: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -132,9 +134,11 @@ class Engine:
             return
         if known:
             self.resolver.vrfs.add(name)
+            self._leaving.discard(name)
             self.fib_writer.create(name)
         else:
             self.resolver.vrfs.discard(name)
+            self._leaving.add(name)
         self.resolver.touch("vrf", name)
         self._dirty.update(((name, prefix), None) for prefix in self.offers.tables.get(name, ()))
 
@@ -245,7 +249,7 @@ class Engine:
         self._settle_interfaces(now, outputs)
         changed, refusals = self.resolver.recompute()
         self._note_refusals(refusals, outputs)
-        self._settle_next_hops(changed, outputs)
+        self._settle_next_hops(changed)
         self._settle_routes(now, limit, outputs)
         gone = self.resolver.discard_unused()
         for node in gone:
@@ -287,7 +291,7 @@ class Engine:
                 values = {"vrf": ref.vrf or "default", "prefix": str(ref.prefix), "owner": ref.owner}
                 outputs.append(Log(f"{RECURSION}: a route would lead to itself and is refused", values))
 
-    def _settle_next_hops(self, changed: Mapping[Node, Resolution], outputs: list[Output]) -> None:  # noqa: ARG002
+    def _settle_next_hops(self, changed: Mapping[Node, Resolution]) -> None:
         for node, old in changed.items():
             found = node.result
             row = NextHop(
@@ -309,14 +313,9 @@ class Engine:
         if len(dirty) <= limit:
             self._dirty = {}
         else:
-            part = []
+            dirty = dict.fromkeys(islice(dirty, limit))
             for item in dirty:
-                if len(part) == limit:
-                    break
-                part.append(item)
-            for item in part:
-                del dirty[item]
-            dirty = dict.fromkeys(part)
+                del self._dirty[item]
         for vrf, prefix in dirty:
             row = self._judge_prefix(vrf, prefix, now)
             stands = self.selected.get(vrf)
@@ -332,15 +331,13 @@ class Engine:
             else:
                 stands[prefix] = row
             published.setdefault(vrf, {})[prefix] = row
-        for vrf, rows in published.items():
-            outputs.append(Publish(RouteSelected, rows, vrf))
-            if vrf not in self.resolver.vrfs and not self.selected[vrf]:
-                self._drop_vrf(vrf)
-
-    def _drop_vrf(self, vrf: str) -> None:
-        del self.selected[vrf]
-        self.rib_writer.drop(vrf)
-        self.fib_writer.drop(vrf)
+        outputs.extend(Publish(RouteSelected, rows, vrf) for vrf, rows in published.items())
+        if self._leaving and not self._dirty:
+            for vrf in self._leaving:
+                self.selected.pop(vrf, None)
+                self.rib_writer.drop(vrf)
+                self.fib_writer.drop(vrf)
+            self._leaving.clear()
 
     def _judge_prefix(self, vrf: str, prefix: Prefix, now: float) -> Selected | None:
         """Write the prefix's RIB entry and FIB leaf; the winner."""

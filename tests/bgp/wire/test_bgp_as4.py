@@ -95,7 +95,11 @@ RECEIVED = {
         Aggregator(5, b"\x0a\0\0\1"),
     ),
     "rfc6793_4_2_3_as4_aggregator_alone": (AS4_PATH + "c0 12 08 00030d40 0a000001", REAL, None),
-    "rfc6793_4_2_3_aggregator_alone": ("c0 07 06 0005 0a000001", AsPath.of(1, AS_TRANS, 2), Aggregator(5, b"\x0a\0\0\1")),
+    "rfc6793_4_2_3_aggregator_alone": (
+        "c0 07 06 0005 0a000001",
+        AsPath.of(1, AS_TRANS, 2),
+        Aggregator(5, b"\x0a\0\0\1"),
+    ),
 }
 
 
@@ -140,7 +144,9 @@ def test_B09_malformed_from_an_old_speaker(name: str) -> None:
         assert got.attributes.aggregator is None
 
 
-@pytest.mark.parametrize("text", ["40 02 04 02 01 0000", "40 02 03 02 01 00", "40 02 06 02 01 0000fde9", "40 02 02 02 00"])
+@pytest.mark.parametrize(
+    "text", ["40 02 04 02 01 0000", "40 02 03 02 01 00", "40 02 06 02 01 0000fde9", "40 02 02 02 00"]
+)
 def test_rfc7606_7_2_two_octet_paths_are_checked_as_such(text: str) -> None:
     got = decode(update(ORIGIN + text + NEXT_HOP + LOCAL_PREF, NLRI), OLD)
     assert isinstance(got, Update)

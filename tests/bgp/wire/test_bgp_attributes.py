@@ -54,7 +54,10 @@ VALUES: dict[str, tuple[str, AttributeValues]] = {
         "c0 10 10 0002006400000064 030c000000000002",
         {"ext_communities": (octets("0002006400000064"), octets("030c000000000002"))},
     ),
-    "rfc9012_2_tunnel_encapsulation": ("c0 17 08 0002 0004 04 02 880b", {"tunnel_encapsulation": octets("000200040402880b")}),
+    "rfc9012_2_tunnel_encapsulation": (
+        "c0 17 08 0002 0004 04 02 880b",
+        {"tunnel_encapsulation": octets("000200040402880b")},
+    ),
     "rfc8092_3_large_communities": (
         "c0 20 0c 00030d40 00000001 ffffffff",
         {"large_communities": (LargeCommunity(200000, 1, 0xFFFFFFFF),)},

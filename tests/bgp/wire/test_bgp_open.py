@@ -196,7 +196,8 @@ def test_rfc4271_6_2_hold_times_that_are_fine(hold_time: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["01 03 000100", "01 05 0001000100", "02 01 00", "08 03 000180", "40 01 00", "40 05 0078000180", "45 02 0001"]
+    "text",
+    ["01 03 000100", "01 05 0001000100", "02 01 00", "08 03 000180", "40 01 00", "40 05 0078000180", "45 02 0001"],
 )
 def test_rfc5492_3_an_ill_formed_capability_is_ignored_as_unknown(text: str) -> None:
     size = len(octets(text))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from os_world import LOOPS, MAC_A, inside, two_nodes
@@ -16,6 +17,8 @@ from stack.addr import Prefix, parse_address
 from stack.net import HostRoute
 from stack.os import OsNetwork, SysctlRefused, read_sysctl, write_sysctl
 from stack.os.rtnetlink import RouteNetlink
+
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = pytest.mark.root
 
@@ -196,8 +199,8 @@ def test_after_kill_9_what_was_ours_is_found_and_the_ingress_drop_is_gone():
             [sys.executable, "-c", _LEAVES_BEHIND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=os.getcwd(),
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         from stack.lab.probe import Prober
 

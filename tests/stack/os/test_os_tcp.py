@@ -268,7 +268,7 @@ def test_a_listener_may_be_there_before_its_address():
         for address in (RED, RED6):
             listener = await network.listen_tcp(Talker, TcpOptions(local=address))
             network.host.add_address("lo", address, len(address) * 8)
-            assert await connects(network, TcpOptions(remote=address))
+            assert await connects(network, TcpOptions(remote=address), seconds=4)
             listener.close()
 
     with two_nodes() as (a, _):

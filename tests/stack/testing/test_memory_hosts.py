@@ -108,7 +108,9 @@ def test_a_neighbour_is_asked_again_after_a_minute_and_a_new_mac_is_taken() -> N
         await asyncio.sleep(61)
         link.frames.clear()
         assert reasons(await a.ping(B, count=2)) == ["reply", "reply"]  # the old entry serves meanwhile
-        assert sum(frame.ethertype == p.ETHER_ARP for frame in link.frames) == 2  # and a's question refreshes b's entry too
+        assert (
+            sum(frame.ethertype == p.ETHER_ARP for frame in link.frames) == 2
+        )  # and a's question refreshes b's entry too
         b.host.ethernet("eth0").mac = bytes.fromhex("02aaaaaaaaaa")
         assert reasons(await a.ping(B)) == ["timeout"]
         await asyncio.sleep(61)
@@ -366,18 +368,22 @@ def test_icmp_errors_are_not_answered_with_icmp_errors() -> None:
     """RFC 1122 3.2.2, RFC 4443 2.4 (e): neither errors, nor later fragments, nor multicast are complained about."""
 
     async def body() -> None:
-        world, a, core, b = routed()
+        world, a, core, _ = routed()
         await a.ping("10.0.2.1")
         about = p.parse_ip(p.build_ip(parse_address("10.9.9.9"), parse_address("10.8.8.8"), 17, bytes(8)))
         error = p.build_trouble(parse_address("10.0.1.1"), about, p.Trouble.PORT, 0)
         sent = p.build_ip(parse_address("10.0.1.1"), parse_address("10.9.9.9"), 1, error)
-        fragment = p.reheader(p.build_ip(parse_address("10.0.1.1"), parse_address("10.9.9.9"), 17, bytes(64)), fragment=8)
+        fragment = p.reheader(
+            p.build_ip(parse_address("10.0.1.1"), parse_address("10.9.9.9"), 17, bytes(64)), fragment=8
+        )
         raw = a.raw(1)
         raw.send(sent)
         raw.send(fragment)
         await asyncio.sleep(1)
         assert core.ip.drops["no route"] == 2
-        assert not [frame for frame in world.between("a", "core").frames if frame.sender == "core:eth0" and frame.time > 0.1]
+        assert not [
+            frame for frame in world.between("a", "core").frames if frame.sender == "core:eth0" and frame.time > 0.1
+        ]
 
     run(body())
 
@@ -397,7 +403,9 @@ def test_hostile_octets_are_counted_and_nothing_else() -> None:
                 del octets[14 + dice(1)[0] :]
             else:
                 kind = (p.ETHER_IPV4, p.ETHER_IPV6, p.ETHER_ARP, p.ETHER_VLAN)[number // 2 % 4]
-                octets = p.build_frame(mac_b, mac_a, kind, bytes((0x45 if kind == p.ETHER_IPV4 else 0x60,)) + dice(number % 90))
+                octets = p.build_frame(
+                    mac_b, mac_a, kind, bytes((0x45 if kind == p.ETHER_IPV4 else 0x60,)) + dice(number % 90)
+                )
             frames.send(octets)
             await asyncio.sleep(0.0005)
         await asyncio.sleep(5)

@@ -84,7 +84,7 @@ def test_threads_descriptors_and_children_are_refused(outside) -> None:
     async def body() -> None:
         await outside(asyncio.get_running_loop())
 
-    with pytest.raises(RuntimeError, match="VirtualLoop has no (threads|file descriptors|child processes)"):
+    with pytest.raises(RuntimeError, match=r"VirtualLoop has no (threads|file descriptors|child processes)"):
         run(body())
 
 

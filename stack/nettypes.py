@@ -1,0 +1,47 @@
+"""The plain values that go to and come from the network: pure, so that engines may name them too."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from stack.addr import Prefix
+
+__all__ = ["Device", "HostRoute", "TcpOptions"]
+
+
+@frozen
+class TcpOptions:
+    """A TCP connection's ends and rules. `local` empty: the host chooses. `ttl` sent; `min_ttl` accepted (GTSM, RFC 5082).
+
+    In a VRF other than the default one the socket is bound to the VRF's host port.
+    """
+
+    vrf: str = ""
+    local: bytes = b""
+    remote: bytes = b""
+    port: int = 179
+    ttl: int = 64
+    min_ttl: int = 0
+    md5: bytes = field(default=b"", repr=False)
+    dscp: int = 48
+
+
+@frozen
+class Device:
+    """A network device of the host. `mac` is empty where it has none."""
+
+    name: str
+    index: int
+    mac: bytes
+    mtu: int
+    up: bool
+
+
+@frozen
+class HostRoute:
+    """A route of the host's default table: `via` a gateway, or (`via` empty) straight out of `device`."""
+
+    prefix: Prefix
+    via: bytes = b""
+    device: str = ""
+    source: bytes = b""
