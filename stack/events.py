@@ -448,3 +448,8 @@ class SendNeighbourPacket(Fact):
     destination: bytes
     ethertype: int
     octets: bytes
+
+
+@frozen
+class LabelCounters(Request[Mapping[int, int]]):
+    """Octets that came in under each label, since the packet path started. Served by whoever counts them."""

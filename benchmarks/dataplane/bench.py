@@ -32,8 +32,9 @@ ENDS["swap"] = ((SINK, "s0"), (SINK, "s0"))
 
 _KEEPER = """
 import sys
-from stack.os.ingress import drop_ingress
-undo = [drop_ingress(device, (None,)) for device in sys.argv[1:]]
+from stack.os import OsNetwork
+network = OsNetwork()
+undo = [network.host.drop_ingress(device, vlans=(None,)) for device in sys.argv[1:]]
 print("ready", flush=True)
 sys.stdin.read()
 """

@@ -439,7 +439,11 @@ class Speaker:
             return []
         self._logged[peer.key] = logged + 1
         return [
-            Log("warning", "malformed UPDATE", {**_named(peer), "fault": str(error), "action": error.action.name.lower()})
+            Log(
+                "warning",
+                "malformed UPDATE",
+                {**_named(peer), "fault": str(error), "action": error.action.name.lower()},
+            )
             for error in update.errors[:FAULTS_LOGGED]
         ]
 
@@ -621,11 +625,12 @@ class Speaker:
         if session.state is not State.ESTABLISHED or session.choked or not self.ribs.has_outgoing(peer.key):
             return []
         messages = self.ribs.outgoing(peer.key, SEND_OCTETS)
-        if messages:
-            session.counters.count(session.counters.sent, "Update", len(messages))
+        if not messages:
+            return []  # OutgoingReady will say when there are some
+        session.counters.count(session.counters.sent, "Update", len(messages))
         if self.ribs.has_outgoing(peer.key):
             self._mark(peer.key, now)
-        return self._perform(peer, session.sent(b"".join(messages), now) if messages else [], now)
+        return self._perform(peer, session.sent(b"".join(messages), now), now)
 
     # --- outputs --------------------------------------------------------------------------------------------------
 

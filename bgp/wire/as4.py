@@ -16,13 +16,13 @@ _CONFED = (SegmentKind.CONFED_SEQUENCE, SegmentKind.CONFED_SET)
 def widen(found: dict[int, RawAttribute]) -> dict[int, RawAttribute]:
     """The attributes of an OLD speaker, checked, as a NEW one's: AS4_PATH and AS4_AGGREGATOR merged in and gone.
 
-    RFC 6793 4.2.3. If AGGREGATOR is there and holds a real AS number, then some OLD speaker aggregated after the NEW
-    ones, and both AS4 attributes MUST be ignored.
+    RFC 6793 4.2.3. If both aggregators are there and AGGREGATOR holds a real AS number, then some OLD speaker
+    aggregated after the NEW ones, and both AS4 attributes MUST be ignored.
     """
     as4_path, as4_aggregator = found.pop(_AS4_PATH, None), found.pop(_AS4_AGGREGATOR, None)
     aggregator = found.get(_AGGREGATOR)
     if aggregator is not None:
-        if int.from_bytes(aggregator.value[:2]) != AS_TRANS:
+        if as4_aggregator is not None and int.from_bytes(aggregator.value[:2]) != AS_TRANS:
             as4_path = as4_aggregator = None
         value = as4_aggregator.value if as4_aggregator is not None else b"\0\0" + aggregator.value
         found[_AGGREGATOR] = aggregator._replace(value=value)
@@ -81,7 +81,7 @@ def narrow(attributes: Attributes) -> bytes:
 
     RFC 6793 4.2.2. AS4_PATH leaves confederation segments out.
     """
-    found = dict(attributes.raw)
+    found = attributes.raw
     path, aggregator = found.get(_AS_PATH), found.get(_AGGREGATOR)
     if path is not None:
         read = attributes.as_path

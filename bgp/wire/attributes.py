@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from attrs import define, field
@@ -26,6 +27,10 @@ __all__ = [
     "RawAttribute",
     "WellKnownCommunity",
 ]
+
+
+ROUTE_TARGET_CACHE = 4096
+"""How many values of EXTENDED_COMMUNITIES have their route targets remembered."""
 
 
 class AttributeCode(IntEnum):
@@ -130,13 +135,12 @@ class Attributes:
 
     So NEXT_HOP, MP_REACH_NLRI and MP_UNREACH_NLRI are never in it, nor are AS4_PATH and AS4_AGGREGATOR, which are
     merged in on reading and made on writing. `octets` is the set as a 4-octet-AS speaker sends it: ascending codes,
-    shortest length form. It never changes; the other slots are what was read from it so far.
+    shortest length form, and it never changes. Values are read from it each time they are asked for (about a
+    microsecond), because a table holds many sets and asks each of them little; the path alone is kept once read.
     """
 
     octets: bytes = b""
-    _index: dict[int, RawAttribute] | None = field(default=None, init=False)
     _as_path: AsPath | None = field(default=None, init=False)
-    _targets: frozenset[RT] | None = field(default=None, init=False)
     narrow: bytes | None = field(default=None, init=False)
     """The encoder's: the octets for a two-octet-AS session, once they were needed."""
 
@@ -163,13 +167,11 @@ class Attributes:
         index: dict[int, RawAttribute] = {}
         for one in attributes:
             index.setdefault(one.code, one)
-        made = cls(b"".join(_attribute_octets(index[code]) for code in sorted(index)))
-        made._index = index
-        return made
+        return cls(b"".join(_attribute_octets(index[code]) for code in sorted(index)))
 
     def replace(self, **changes: Unpack[AttributeValues]) -> Attributes:
         """This set with other values for the named attributes; None takes one away. Unchanged if nothing changes."""
-        index = dict(self.raw)
+        index = self.raw
         for name, value in changes.items():
             row = _VALUES[name]
             octets = None if value is None or value is False else row.write(value)
@@ -182,26 +184,32 @@ class Attributes:
 
     def with_raw(self, *attributes: RawAttribute) -> Attributes:
         """This set with `attributes` put in, each in place of the one of its code."""
-        return Attributes.from_raw((dict(self.raw) | {one.code: one for one in attributes}).values())
+        return Attributes.from_raw((self.raw | {one.code: one for one in attributes}).values())
 
     def without(self, *codes: int) -> Attributes:
         """This set without the attributes of these codes."""
         return Attributes.from_raw(one for one in self.raw.values() if one.code not in codes)
 
     @property
-    def raw(self) -> Mapping[int, RawAttribute]:
-        """code -> attribute, as octets; not to be changed."""
-        if self._index is None:
-            self._index = {one.code: one for one in _attributes_in(self.octets)}
-        return self._index
+    def raw(self) -> dict[int, RawAttribute]:
+        """code -> attribute, as octets, in ascending order of codes; the caller's own."""
+        return {one.code: one for one in _attributes_in(self.octets)}
 
     def _value(self, code: int) -> bytes | None:
-        one = self.raw.get(code)
-        return None if one is None else one.value
+        """The value of one attribute. Codes ascend, so the search ends early."""
+        octets, at = self.octets, 0
+        while at < len(octets):
+            size, value = octets[at + 2], at + 3
+            if octets[at] & 0x10:
+                size, value = size << 8 | octets[at + 3], at + 4
+            if octets[at + 1] >= code:
+                return octets[value : value + size] if octets[at + 1] == code else None
+            at = value + size
+        return None
 
     def _number(self, code: int) -> int | None:
-        one = self.raw.get(code)
-        return None if one is None else int.from_bytes(one.value)
+        value = self._value(code)
+        return None if value is None else int.from_bytes(value)
 
     @property
     def origin(self) -> Origin | None:
@@ -225,7 +233,7 @@ class Attributes:
 
     @property
     def atomic_aggregate(self) -> bool:
-        return 6 in self.raw
+        return self._value(6) is not None
 
     @property
     def aggregator(self) -> Aggregator | None:
@@ -252,9 +260,7 @@ class Attributes:
     @property
     def route_targets(self) -> frozenset[RT]:
         """Those of the extended communities that are route targets (RFC 4360 4, RFC 5668)."""
-        if self._targets is None:
-            self._targets = frozenset(RT(one) for one in self.ext_communities if one[1] == 2 and one[0] <= 2)
-        return self._targets
+        return _route_targets(self._value(16))
 
     @property
     def tunnel_encapsulation(self) -> bytes | None:
@@ -272,6 +278,12 @@ class Attributes:
     def unknown(self) -> tuple[RawAttribute, ...]:
         """Optional transitive attributes without a row here; kept, and passed on with the Partial bit (RFC 4271 9)."""
         return tuple(one for code, one in self.raw.items() if code not in _KNOWN)
+
+
+@lru_cache(ROUTE_TARGET_CACHE)
+def _route_targets(octets: bytes | None) -> frozenset[RT]:
+    """A network has few sets of route targets, so all attribute sets share them."""
+    return frozenset(RT(one) for one in _cut(octets, 8) if one[1] == 2 and one[0] <= 2)
 
 
 def _cut(octets: bytes | None, size: int) -> tuple[bytes, ...]:

@@ -30,7 +30,7 @@ def decode(octets: bytes, session: Session) -> Message:
     if split(octets, session) != len(octets):
         raise MessageError(
             f"{len(octets)} octets given, which is not the length they state",
-            16,
+            min(16, len(octets)),
             "length",
             "RFC 4271 6.1",
             ErrorCode.HEADER,

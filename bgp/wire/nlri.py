@@ -101,7 +101,7 @@ def _read_labelled(octets: bytes, at: int, end: int, row: FamilyRow) -> tuple[Nl
         bits = octets[at]
         after = at + sizes[bits]
         if after > end or after == at:
-            raise _unreadable(octets, at, end, row, bits)
+            raise _unreadable(at, end, row, bits)
         octets_of_label = octets[at + 1 : at + 4]
         if octets_of_label != label:  # a tuple shared by neighbours with one label is 88 octets less a route
             label, stack = octets_of_label, (int.from_bytes(octets_of_label) >> 4,)
@@ -123,7 +123,7 @@ def _read_unlabelled(octets: bytes, at: int, end: int, row: FamilyRow) -> tuple[
         bits = octets[at]
         after = at + sizes[bits]
         if after > end or after == at:
-            raise _unreadable(octets, at, end, row, bits)
+            raise _unreadable(at, end, row, bits)
         key = octets[at + before : after] + lengths[bits]
         used = bits & 7
         if used and octets[after - 1] & _HOST_BITS[used]:
@@ -148,11 +148,11 @@ def _read_any(
         bits = octets[at]
         after = at + 1 + (bits + 7 >> 3)
         if after > end:
-            raise _unreadable(octets, at, end, row, bits)
+            raise _unreadable(at, end, row, bits)
         stack, depth = _read_stack(octets, at, after, row, stacked=stacked)
         rest = bits - 24 * (depth - 1) if depth else bits  # as if there were one label: then the row's tables hold
         if rest < 0 or not row.sizes[rest]:
-            raise _unreadable(octets, at, end, row, bits)
+            raise _unreadable(at, end, row, bits)
         key = octets[at + 1 + 3 * depth : after] + row.lengths[rest]
         used = bits & 7
         if used and octets[after - 1] & _HOST_BITS[used]:
@@ -183,9 +183,8 @@ def _without_host_bits(key: bytes, used: int) -> bytes:
     return key[:-2] + bytes((key[-2] & ~_HOST_BITS[used] & 0xFF, key[-1]))
 
 
-def _unreadable(octets: bytes, at: int, end: int, row: FamilyRow, bits: int) -> WireError:
+def _unreadable(at: int, end: int, row: FamilyRow, bits: int) -> WireError:
     """Why the NLRI at `at` cannot be read (RFC 7606 5.3)."""
-    del octets
     lowest, highest = row.overhead, row.overhead + row.family.bits
     if not row.sizes[bits]:
         return WireError(f"length {bits} bits, {lowest} to {highest} wanted", at, f"{row.family} NLRI", row.rfc)
@@ -198,7 +197,7 @@ def write_reach(routes: Sequence[Nlri], row: FamilyRow, *, addpath: bool) -> lis
     if not row.before:
         written = [key[-1:] + key[:-1] for key, _, _ in routes]
     else:
-        heads, overhead = row_heads(row), row.overhead
+        heads, overhead = _HEADS[row.family], row.overhead
         last: LabelStack = ()
         labels = b""
         written = []
@@ -214,21 +213,17 @@ def write_reach(routes: Sequence[Nlri], row: FamilyRow, *, addpath: bool) -> lis
 
 def write_unreach(routes: Sequence[Nlri], row: FamilyRow, *, addpath: bool) -> list[bytes]:
     """Each withdrawn route's NLRI octets, in order."""
-    heads = row_heads(row)
+    heads = _HEADS[row.family]
     label = WITHDRAWN_LABEL if row.before else b""
     written = [heads[key[-1]] + label + key[:-1] for key, _, _ in routes]
     return _with_path_ids(routes, written) if addpath else written
-
-
-def row_heads(row: FamilyRow) -> tuple[bytes, ...]:
-    """prefix length -> the length octet of an NLRI with one label (or none, in unlabelled families)."""
-    return _HEADS[row.family]
 
 
 _HEADS = {
     row.family: tuple(bytes((length + row.overhead,)) for length in range(row.family.bits + 1))
     for row in FAMILY_ROWS.values()
 }
+"""family -> prefix length -> the length octet of an NLRI with one label (or none, in unlabelled families)."""
 
 
 def _stack_octets(stack: LabelStack) -> bytes:

@@ -96,6 +96,8 @@ def encode_update(update: Update, session: Session) -> bytes:
 
     `errors` are not encoded. One MP_REACH and one MP_UNREACH attribute are all that a message can hold.
     """
+    if not (update.reach or update.unreach or update.attributes or update.opaque):
+        raise ValueError("an UPDATE of nothing would be read as an End-of-RIB")
     withdrawn, mp_withdrawn = _unreach_fields(update.unreach, session)
     nlri, next_hop, mp_reached = _reach_fields(update.reach, session)
     mp = [*mp_reached, *mp_withdrawn, *(_mp(one.code, one.value) for one in update.opaque)]

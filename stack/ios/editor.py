@@ -130,7 +130,7 @@ class Editor:
             row = self.table.later(mode, words)
             if row is not None:
                 del self.frames[depth + 1 :]
-                self._later = row
+                self._later = row if row.under is not None else None
                 return Later(row, under=False)
             failed.append((mode, match))
         raise self._wrong(failed, words, line, negative=negative)
@@ -139,6 +139,7 @@ class Editor:
         """Below the line of a package that is not here: what we know in full ends it, all else belongs to it."""
         row = self._later
         assert row is not None
+        assert row.under is not None
         first = words[0].text.lower() if words else ""
         if first == "exit":
             self._later = None
@@ -178,9 +179,7 @@ class Editor:
             start, end = match.spans.get(error.slot, (0, len(words)))
             raise Wrong(str(error), column=words[start].start, width=words[end - 1].end - words[start].start) from None
         except ValueError as error:
-            raise Wrong(
-                str(error), column=words[0].start, width=words[-1].end - words[0].start
-            ) from None
+            raise Wrong(str(error), column=words[0].start, width=words[-1].end - words[0].start) from None
         path = PATH.join(f.header for f in self.frames[: depth + 1] if f.header)
         applied = Applied(match.rows, values, negative, frame.mode, path)
         del self.frames[depth + 1 :]
@@ -295,12 +294,12 @@ class Editor:
                 "incomplete", column=words[-1].end + 1, words=miss.words, wanted=miss.wanted,
             )  # fmt: skip
         token = words[miss.at]
-        span = {"column": token.start, "width": token.end - token.start}
+        column, width = token.start, token.end - token.start
         if miss.at == 0:
             candidates = [w for m, _ in failed for w in self.table.expected(m, [], "", negative=negative)[0]]
             homes = [home for home in self.table.homes(words, line, negative=negative) if home not in dict(failed)]
             if homes:
-                return Wrong(f"this line stands in {' or '.join(homes[:3])}, not here", **span)
+                return Wrong(f"this line stands in {' or '.join(homes[:3])}, not here", column=column, width=width)
         else:
             candidates = list(miss.words)
         nearest = get_close_matches(token.text.lower(), [c.lower() for c in candidates], 1, 0.6)
@@ -310,7 +309,8 @@ class Editor:
             else f"{token.text!r} is not known in mode {mode}" if miss.at == 0 else f"{token.text!r} does not fit here"
         )  # fmt: skip
         expected = () if miss.at == 0 else miss.words
-        return Wrong(why, **span, words=expected, wanted=miss.wanted if miss.at else (), suggestion=suggestion)
+        wanted = miss.wanted if miss.at else ()
+        return Wrong(why, column=column, width=width, words=expected, wanted=wanted, suggestion=suggestion)
 
 
 def _store_no_effect(draft: Draft, kept: dict[str, None]) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "INTERFACE",
     "INTERFACE_MODE",
     "NO",
+    "RANK",
     "Claim",
     "Draft",
     "Finding",
@@ -57,6 +58,9 @@ INTERFACE_MODE = "config-if"
 
 NO = " no"
 """Among the values that a row's `show` gives: print the line with `no` before it."""
+
+RANK = " rank"
+"""Likewise: the place of the line among those of its object that have the same `order`, whatever row they are of."""
 
 
 class Refusal(ValueError):
@@ -386,7 +390,9 @@ def opening(
     )
 
 
-def no_effect(modes: str | tuple[str, ...], text: str, reason: str, *, no: bool | None = None, kept: bool = True) -> Line:
+def no_effect(
+    modes: str | tuple[str, ...], text: str, reason: str, *, no: bool | None = None, kept: bool = True
+) -> Line:
     """Real IOS that means nothing here. `no`: True, only with `no` before it; False, only without; None, either."""
     nothing: Edit = lambda _draft, _values: None
     return Line(
@@ -409,12 +415,13 @@ def refused(modes: str | tuple[str, ...], text: str, why: str) -> Line:
 @frozen
 class later:  # noqa: N801  (a row like the others, which are functions)
     """Lines that begin with `start` belong to a package that this release does not have. They are refused, with all that
-    stands under them (`under`: first words of such lines), until any package brings a row that begins likewise."""
+    stands under them, until any package brings a row that begins likewise. `under`: first words of such lines; other
+    words that no mode around knows belong there too. None: nothing can stand under it."""
 
     modes: tuple[str, ...]
     start: str
     package: str
-    under: frozenset[str] = frozenset()
+    under: frozenset[str] | None = None
 
 
 # --- what `check` says ------------------------------------------------------------------------------------------------
@@ -464,7 +471,5 @@ def _new_interface(values: Values) -> InterfaceConfig:
     return InterfaceConfig(values["interface"], interface_kind(values["interface"]))
 
 
-INTERFACE: Place[InterfaceConfig] = entry(
-    NodeConfig, "interfaces", "interface", _new_interface, mode=INTERFACE_MODE
-)
+INTERFACE: Place[InterfaceConfig] = entry(NodeConfig, "interfaces", "interface", _new_interface, mode=INTERFACE_MODE)
 """The interface of `config-if`, whose name is the value of slot `interface`."""

@@ -101,7 +101,9 @@ def _asn(text: str) -> int:
 
 def _seconds(text: str) -> float:
     whole, _, part = text.partition(".")
-    if not (len(text) < 16 and whole.isascii() and whole.isdigit() and (part or "0").isascii() and (part or "0").isdigit()):
+    if not (
+        len(text) < 16 and whole.isascii() and whole.isdigit() and (part or "0").isascii() and (part or "0").isdigit()
+    ):
         raise ValueError(f"{text!r} is not a number of seconds")
     return float(text)
 

@@ -24,6 +24,7 @@ from stack.ios.grammar import (
     entry,
     flag,
     opening,
+    refused,
     section,
     setting,
     value,
@@ -59,6 +60,11 @@ _NODE_LINES = (
         remove=lambda node, _values: evolve(node, enable_secret=""),
         help="what the shell's `enable` asks for",
         order=2,
+    ),
+    refused(
+        CONFIG,
+        "enable secret {type:4|5|7|8|9} {text:text}",
+        "secrets that are hashed or scrambled are not understood here: write it out, after `0`",
     ),
 )
 
@@ -101,9 +107,12 @@ def _change_rts(vrf: VrfConfig, values: Values, change: Callable[[frozenset[RT]]
     """The first route target in an address family replaces those of the whole VRF there, as IOS has it."""
     afi = _AFIS.get(values.get("afi", ""))
     if afi and afi not in vrf.own_rts:
-        without = {"export_rts": _of_families(vrf.export_rts, (afi,), lambda _: frozenset()),
-                   "import_rts": _of_families(vrf.import_rts, (afi,), lambda _: frozenset())}  # fmt: skip
-        vrf = evolve(vrf, own_rts=vrf.own_rts | {afi}, **without)
+        vrf = evolve(
+            vrf,
+            own_rts=vrf.own_rts | {afi},
+            export_rts=_of_families(vrf.export_rts, (afi,), lambda _: frozenset()),
+            import_rts=_of_families(vrf.import_rts, (afi,), lambda _: frozenset()),
+        )
     afis = list(_vrf_afis(vrf, values))
     if values["direction"] in ("export", "both"):
         vrf = evolve(vrf, export_rts=_of_families(vrf.export_rts, afis, change))
@@ -187,11 +196,9 @@ def _finish_vrf(draft: Draft, values: Values) -> Iterable[Loose]:
     """Route targets of the whole VRF are those of the families that were opened."""
     vrf = VRF.fetch(draft, values)
     if vrf is not None and vrf.families:
-        keep = {
-            name: {afi: rts for afi, rts in getattr(vrf, name).items() if afi in vrf.families}
-            for name in ("export_rts", "import_rts")
-        }
-        VRF.store(draft, values, evolve(vrf, **keep))
+        exports = {afi: rts for afi, rts in vrf.export_rts.items() if afi in vrf.families}
+        imports = {afi: rts for afi, rts in vrf.import_rts.items() if afi in vrf.families}
+        VRF.store(draft, values, evolve(vrf, export_rts=exports, import_rts=imports))
     return ()
 
 
@@ -270,14 +277,17 @@ def _open_interface(interface: InterfaceConfig, values: Values) -> InterfaceConf
     if interface.name == NULL0:
         raise Refusal(f"{NULL0} has nothing to configure", "interface")
     if interface.name.startswith("Virtual-Access"):
-        raise Refusal("virtual access interfaces come and go by themselves: configure their Virtual-Template", "interface")
+        raise Refusal(
+            "virtual access interfaces come and go by themselves: configure their Virtual-Template", "interface"
+        )
     if values.get("tunnel") and interface.kind is not InterfaceKind.TEMPLATE:
         raise Refusal("only a Virtual-Template has a type", "tunnel")
-    far_end = interface.point_to_point or interface == InterfaceConfig(interface.name, interface.kind)
+    tunnel = interface.kind in (InterfaceKind.TUNNEL, InterfaceKind.TEMPLATE)
+    fresh = interface == InterfaceConfig(interface.name, interface.kind)
     return evolve(
         interface,
         parent=parent_of(interface.name) if interface.kind is InterfaceKind.ETHERNET else "",
-        point_to_point=far_end and interface.kind in (InterfaceKind.TUNNEL, InterfaceKind.TEMPLATE),
+        point_to_point=interface.point_to_point or (fresh and tunnel),
     )
 
 
@@ -561,4 +571,3 @@ _ROUTE_LINES = tuple(
 
 LINES: tuple[Line, ...] = (*_NODE_LINES, *_VRF_LINES, *_INTERFACE_LINES, *_ROUTE_LINES, *POLICY_LINES, *NO_EFFECT)
 """All of the floor's rows."""
-

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from stack.config import Config, NodeConfig
 from stack.ios.editor import PATH
-from stack.ios.grammar import CONFIG, NO, Line, Sections, Values
+from stack.ios.grammar import CONFIG, NO, RANK, Line, Sections, Values
 from stack.ios.table import Table
 from stack.policy.routemap import RouteMap
 
@@ -23,6 +23,7 @@ class Block(NamedTuple):
     under: list[Block]
     closing: str = ""
     order: int = 0
+    rank: int = 0
 
 
 def running_config(config: Config, *, table: Table | None = None) -> str:
@@ -79,8 +80,8 @@ def _blocks(table: Table, sections: Sections, mode: str, values: Values, path: s
             continue
         place = rows[0].place
         for key in place.keys(sections, values) if place else ({},):
-            for row in rows:
-                yield from _row(table, sections, row, {**values, **key}, path)
+            found = [block for row in rows for block in _row(table, sections, row, {**values, **key}, path)]
+            yield from sorted(found, key=lambda block: (block.order, block.rank))
 
 
 def _row(table: Table, sections: Sections, row: Line, values: Values, path: str) -> Iterator[Block]:
@@ -94,7 +95,7 @@ def _row(table: Table, sections: Sections, row: Line, values: Values, path: str)
         if row.enters and not shown.get(NO):
             under = list(_blocks(table, sections, row.enters, said, inside))
             closing = table.closing(row.enters)
-        yield Block(text, inside, under, closing, row.order)
+        yield Block(text, inside, under, closing, row.order, shown.get(RANK, 0))
 
 
 def _place_no_effect(blocks: Iterable[Block], kept: Iterable[str]) -> list[Block]:

@@ -58,7 +58,9 @@ class Reading:
         return frozenset(number for number, _ in self._applied)
 
 
-def read(text: str, source: str = "<text>", specs: Iterable[Any] | None = None, *, table: Table | None = None) -> Reading:
+def read(
+    text: str, source: str = "<text>", specs: Iterable[Any] | None = None, *, table: Table | None = None
+) -> Reading:
     """Read a whole configuration. `specs`: the services whose lines are understood (None: every installed one), or a
     `table` made of them. Raises ConfigError."""
     pass_ = _Pass(source, Editor(table or Table.from_specs(specs)))

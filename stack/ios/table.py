@@ -155,5 +155,3 @@ def _installed() -> Table:
     from stack.registry import load_specs
 
     return Table.from_specs(load_specs())
-
-

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from stack.addr import Prefix
 from stack.net import Device, HostRoute
 from stack.os import rtnetlink
-from stack.os.ingress import drop_ingress
+from stack.os.filters import drop_ingress
 from stack.os.netlink import NETLINK_ROUTE, Netlink
 from stack.os.rtnetlink import OURS, Address, RouteEntry, RouteNetlink
 
@@ -114,7 +114,7 @@ class OsHost:
         self._netlink.set_link(device, up=up, mtu=mtu)
 
     def drop_ingress(self, device: str, *, vlans: Iterable[int | None]) -> Callable[[], None]:
-        """Keep frames of these VLANs (None: untagged) from the kernel's own protocols, as stack.os.ingress says. Raises
+        """Keep frames of these VLANs (None: untagged) from the kernel's own protocols, as stack.os.filters says. Raises
         OSError (ENODEV): recent kernels would take a hook on a device that is still to come."""
         self.device(device)
         return drop_ingress(device, vlans)

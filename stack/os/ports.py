@@ -31,6 +31,7 @@ from functools import partial
 from stack.addr import format_address
 from stack.net import VNET_HEADER
 from stack.os import bpf
+from stack.os.filters import drop_answers
 from stack.os.privileges import TUN, closed_tun, privileged
 
 __all__ = ["FramePort", "RawPort", "RawSendPort", "TunPort"]
@@ -53,6 +54,10 @@ _IP_MTU_DISCOVER, _PMTUDISC_DONT, _IP_HDRINCL = 10, 0, 3
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6 = 0x01, 0x02, 0x04
+
+
+_HOSTS_OWN = (socket.IPPROTO_ICMP, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+"""Protocols for which the host answers, whoever listens too."""
 
 
 class _Reading:
@@ -181,7 +186,8 @@ class RawPort(_Reading):
     The kernel sets the total length and the checksum of what is sent, and an identification of zero.
     IP_MTU_DISCOVER is DONT: a packet without DF that is longer than the kernel knows the path to carry is fragmented
     by the kernel; one with DF is refused with EMSGSIZE. The kernel learns of path MTUs from the ICMP errors that this
-    socket's protocol earns. `mtu` is IPv4's maximum: the real one is the route's.
+    socket's protocol earns. While it is open the host sends no ICMP errors about its protocol (data-plane trap 7).
+    `mtu` is IPv4's maximum: the real one is the route's.
     """
 
     headroom = 0
@@ -196,6 +202,12 @@ class RawPort(_Reading):
         self.name = f"raw {protocol}"
         _queues(self._receiver, receive=RECEIVE_QUEUE)
         self._sender = _raw_sender()
+        self._speak: Callable[[], None] = lambda: None
+        if protocol not in _HOSTS_OWN:
+            with contextlib.suppress(
+                OSError
+            ):  # without nftables the answers stay; only where ip_gre is loaded that harms
+                self._speak = drop_answers(protocol)
         self.recv_into: Callable[[Buffer], int] = _guarded(self._receiver.recv_into, self._failed)
 
     def send(self, octets: Octets, /) -> int:
@@ -210,6 +222,7 @@ class RawPort(_Reading):
         self._fd = -1
         self._receiver.close()
         self._sender.close()
+        self._speak()
 
 
 def _raw_sender() -> socket.socket:

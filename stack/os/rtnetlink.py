@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -44,7 +45,8 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _IFA_NODAD = 0x02
 
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_PRIORITY = 1, 4, 5, 7, 9, 15, 6
-_TABLE_MAIN, _UNICAST = 254, 1
+_TABLE_MAIN, _UNICAST, _LOCAL = 254, 1, 2
+_SETTLE_ATTEMPTS, _SETTLE_SECONDS = 20, 0.001
 
 _FRA_PRIORITY, _FRA_TABLE, _FRA_OIFNAME, _FRA_PROTOCOL, _TO_TABLE = 6, 15, 17, 21, 1
 _RULE_PRIORITY = 1000
@@ -184,6 +186,22 @@ class RouteNetlink(Netlink):
             body += _u32(_IFA_FLAGS, _IFA_NODAD)
         what = f"adding {format_address(address)}/{length} to device {device}"
         self.request(NEW_ADDRESS, CREATE | EXCLUSIVE, body, what=what)
+        if family == socket.AF_INET6:
+            # The kernel acknowledges an IPv6 address before it delivers to it: a work queue of its own does that, some
+            # microseconds later. A connection or a route that is tried in between fails.
+            for _ in range(_SETTLE_ATTEMPTS):
+                if self._is_local(address):
+                    return
+                time.sleep(_SETTLE_SECONDS)
+
+    def _is_local(self, address: bytes) -> bool:
+        """Whether packets to `address` are delivered to this host."""
+        body = _RTMSG.pack(_family(address), len(address) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, address)
+        try:
+            answers = self.ask(GET_ROUTE, 0, body, what="looking up a route")
+        except OSError:
+            return False
+        return any(kind == NEW_ROUTE and len(answer) >= 12 and answer[7] == _LOCAL for kind, answer in answers)
 
     def remove_address(self, device: str, address: bytes, length: int) -> None:
         body = _IFADDR.pack(_family(address), length, 0, 0, self.index(device)) + attribute(_IFA_LOCAL, address)

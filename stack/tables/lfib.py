@@ -39,6 +39,8 @@ class Nhlfe(NamedTuple):
 
 @define(eq=False)
 class LfibTable(KeyedTable[int, Nhlfe]):
-    """Incoming label value -> Nhlfe."""
+    """Incoming label value -> Nhlfe. `high_water`: the highest dynamic label ever given, so that a writer that was restarted
+    knows which labels may still be remembered by others."""
 
+    high_water: int = 0
     rule: WriteRule = field(factory=lambda: WriteRule("lfib"))

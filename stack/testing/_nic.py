@@ -92,7 +92,7 @@ class _Neighbour:
     mac: bytes = b""
     expires: float = 0.0
     tries: int = 0
-    waiting: deque[bytes] = field(factory=lambda: deque(maxlen=_WAITING))
+    waiting: deque[bytes] = field(factory=lambda: deque(maxlen=_WAITING), repr=False)
     timer: asyncio.TimerHandle | None = None
 
 

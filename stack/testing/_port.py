@@ -29,7 +29,7 @@ class QueuePort:
     headroom: int = 0
     drops: Counter[str] = field(factory=Counter, init=False)
     error: int = field(default=0, init=False)
-    _queue: deque[bytes] = field(factory=deque, init=False)
+    _queue: deque[bytes] = field(factory=deque, init=False, repr=False)
     _readable: Callable[[], None] | None = field(default=None, init=False)
     _handle: asyncio.Handle | None = field(default=None, init=False)
     _open: bool = field(default=True, init=False)
@@ -102,7 +102,7 @@ class Backlog:
     """
 
     bound: int
-    _waiting: deque[tuple[Callable[[bytes], None], bytes]] = field(factory=deque, init=False)
+    _waiting: deque[tuple[Callable[[bytes], None], bytes]] = field(factory=deque, init=False, repr=False)
     _handle: asyncio.Handle | None = field(default=None, init=False)
 
     def post(self, receiver: Callable[[bytes], None], octets: bytes) -> None:

@@ -66,7 +66,7 @@ class TcpConnection(TransportSide):
     wnd: int = field(default=0, init=False)
     retransmitted: int = field(default=0, init=False)
     _fin_sent: bool = field(default=False, init=False)
-    _pieces: dict[int, bytes] = field(factory=dict, init=False)
+    _pieces: dict[int, bytes] = field(factory=dict, init=False, repr=False)
     _fin_at: int = field(default=-1, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _rto: float = field(default=_FIRST_RTO, init=False)
@@ -95,6 +95,9 @@ class TcpConnection(TransportSide):
         if self.is_closing():
             return
         self.closing = True
+        if self.state is State.CLOSED:
+            self.lose(None)
+            return
         if self.unread:
             self.abort()  # RFC 2525 2.17: unread data is lost, and the peer is to know
             return
@@ -126,10 +129,16 @@ class TcpConnection(TransportSide):
             if self.state is State.FIN_WAIT_2:
                 self._linger()
 
+    def finish(self) -> None:
+        """Both ends have said and acknowledged all. The owner may still read what waits, and has to close."""
+        self.state = State.CLOSED
+        self._stop_timer()
+        self.host.forget(self)
+        if self.closing:
+            self.lose(None)
+
     def end(self, error: Exception | None) -> None:
         """No more of this connection, in any state."""
-        if self.state is State.CLOSED:
-            return
         self.state = State.CLOSED
         self._stop_timer()
         self.host.forget(self)
@@ -242,7 +251,7 @@ class TcpConnection(TransportSide):
 
     def _linger(self) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(_LINGER, self.end, None)
+        self._timer = self.loop.call_later(_LINGER, self.finish)
 
     def _measured(self, sample: float) -> None:
         if not self._srtt:
@@ -322,7 +331,7 @@ class TcpConnection(TransportSide):
 
     def _reset(self) -> None:
         if self.state in (State.TIME_WAIT, State.LAST_ACK, State.CLOSING):
-            self.end(None)
+            self.finish()
         else:
             self.end(os_error(errno.ECONNRESET, format_address(self.options.remote)))
 
@@ -381,7 +390,7 @@ class TcpConnection(TransportSide):
             self.state = State.TIME_WAIT
             self._linger()
         elif self.state is State.LAST_ACK:
-            self.end(None)
+            self.finish()
 
     def _take(self, seq: int, segment: Segment, window: int) -> None:
         """Data and FIN, in order or not."""

@@ -185,7 +185,7 @@ class TcpHost:
         key = (scope, ip.destination, segment.dport, ip.source, segment.sport)
         connection = self.connections.get(key)
         if connection is not None and connection.state is State.TIME_WAIT and segment.flags & p.Flags.SYN:
-            connection.end(None)  # RFC 9293 3.6.1: a new life of the same four addresses
+            connection.finish()  # RFC 9293 3.6.1: a new life of the same four addresses
             connection = None
         if connection is None:
             self._stranger(ip, scope, segment)

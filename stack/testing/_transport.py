@@ -29,8 +29,8 @@ class TransportSide(asyncio.Transport):
     dport: int
     factory: Callable[[], asyncio.BaseProtocol]
     protocol: asyncio.BaseProtocol | None = field(default=None, init=False)
-    pending: bytearray = field(factory=bytearray, init=False)
-    unread: bytearray = field(factory=bytearray, init=False)
+    pending: bytearray = field(factory=bytearray, init=False, repr=False)
+    unread: bytearray = field(factory=bytearray, init=False, repr=False)
     reading: bool = field(default=True, init=False)
     closing: bool = field(default=False, init=False)
     lost: bool = field(default=False, init=False)

@@ -29,10 +29,11 @@ class _Direction:
     sender: Nic
     label: str
     rng: random.Random
-    _flying: list[tuple[float, int, bytes]] = field(factory=list, init=False)
+    _flying: list[tuple[float, int, bytes]] = field(factory=list, init=False, repr=False)
     _count: int = field(default=0, init=False)
     _last: float = field(default=0.0, init=False)
-    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _timer: asyncio.Handle | None = field(default=None, init=False)
+    _wakes: float = field(default=0.0, init=False)
 
     def fate(self, octets: bytes) -> str:
         link = self.link
@@ -71,15 +72,15 @@ class _Direction:
             return
         when = self._flying[0][0]
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._wakes <= when:
                 return
             self._timer.cancel()
+        self._wakes = when
         self._timer = loop.call_at(when, self._due)
 
     def _due(self) -> None:
         loop = asyncio.get_running_loop()
-        assert self._timer is not None
-        now = max(loop.time(), self._timer.when())
+        now = max(loop.time(), self._wakes)
         self._timer = None
         due = []
         while self._flying and self._flying[0][0] <= now:
@@ -107,7 +108,7 @@ class Link:
     reorder: float
     mtu: int
     ethernet: bool
-    frames: deque[Frame]
+    frames: deque[Frame] = field(repr=False)
     tap: Callable[[Frame, Link], None]
     drop_if: Callable[[bytes], bool] | None = None
     fates: Counter[str] = field(factory=Counter, init=False)

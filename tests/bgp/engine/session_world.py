@@ -280,7 +280,9 @@ def neighbor(address: bytes, remote_as: int = 65000, **more: Any) -> NeighborCon
     return NeighborConfig(address=address, remote_as=remote_as, **more)
 
 
-def pair(world: World, *, swap: bool = False, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None) -> tuple[Node, Node]:
+def pair(
+    world: World, *, swap: bool = False, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None
+) -> tuple[Node, Node]:
     """Two iBGP speakers that know each other. `swap`: the identifiers change places."""
     ids = (ID_B, ID_A) if swap else (ID_A, ID_B)
     return (

@@ -301,7 +301,8 @@ def test_rfc4486_4_clear_resets_and_comes_back_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "vrf", "found"), [(None, None, 1), (B, None, 1), (A, None, 0), (65000, None, 1), (1, None, 0), (B, "x", 0)]
+    ("target", "vrf", "found"),
+    [(None, None, 1), (B, None, 1), (A, None, 0), (65000, None, 1), (1, None, 0), (B, "x", 0)],
 )
 def test_what_clear_means(target: Any, vrf: str | None, found: int) -> None:
     world = World()
@@ -367,11 +368,13 @@ def test_rfc9003_2_the_peer_says_why_and_cannot_move_our_cursor() -> None:
     world.start()
     world.run(1)
     said = "down\x1b[2Jpour maintenance \u202e".encode()
-    a.do(a.speaker.octets(next(iter(a.ends)), encode(Notification(6, 2, bytes((len(said),)) + said), Session()), world.now))
-    text = str(a.peer(B).last_end)
-    assert text == (
-        'NOTIFICATION received: 6/2 (cease, shutdown: "down\\x1b[2Jpour maintenance \\u202e")'
+    a.do(
+        a.speaker.octets(
+            next(iter(a.ends)), encode(Notification(6, 2, bytes((len(said),)) + said), Session()), world.now
+        )
     )
+    text = str(a.peer(B).last_end)
+    assert text == ('NOTIFICATION received: 6/2 (cease, shutdown: "down\\x1b[2Jpour maintenance \\u202e")')
     down = next(fact for fact in a.facts if isinstance(fact, PeerDown))
     assert down.reason == "NOTIFICATION received"
     assert down.text == text

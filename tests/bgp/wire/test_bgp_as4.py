@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from bgp_octets import IBGP, LOCAL_PREF, NEXT_HOP, NLRI, OLD, ORIGIN, octets, update
 
 from bgp.wire import (
     IPV4_UNICAST,
@@ -21,6 +20,7 @@ from bgp.wire import (
     encode,
 )
 from bgp.wire.as4 import merge
+from tests.bgp.wire.bgp_octets import IBGP, LOCAL_PREF, NEXT_HOP, NLRI, OLD, ORIGIN, octets, update
 
 SET, SEQUENCE, CONFED_SEQUENCE, CONFED_SET = SegmentKind
 AS_TRANS = 23456
@@ -95,6 +95,11 @@ RECEIVED = {
         Aggregator(5, b"\x0a\0\0\1"),
     ),
     "rfc6793_4_2_3_as4_aggregator_alone": (AS4_PATH + "c0 12 08 00030d40 0a000001", REAL, None),
+    "rfc6793_4_2_3_aggregator_of_two_octets_and_as4_path": (
+        "c0 07 06 0005 0a000001" + AS4_PATH,
+        REAL,
+        Aggregator(5, b"\x0a\0\0\1"),
+    ),
     "rfc6793_4_2_3_aggregator_alone": (
         "c0 07 06 0005 0a000001",
         AsPath.of(1, AS_TRANS, 2),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bgp_octets import AS_PATH, EBGP, IBGP, LOCAL_PREF, NEXT_HOP, NLRI, ORIGIN, attribute, base, octets, update
 
 from bgp.wire import (
     Action,
@@ -23,6 +22,19 @@ from bgp.wire import (
     decode,
 )
 from stack.addr import RT
+from tests.bgp.wire.bgp_octets import (
+    AS_PATH,
+    EBGP,
+    IBGP,
+    LOCAL_PREF,
+    NEXT_HOP,
+    NLRI,
+    ORIGIN,
+    attribute,
+    base,
+    octets,
+    update,
+)
 
 SET, SEQUENCE, CONFED_SEQUENCE, CONFED_SET = SegmentKind
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from bgp_octets import MARKER, message
 
 from bgp.wire import (
     IPV4_UNICAST,
@@ -21,6 +20,7 @@ from bgp.wire import (
     split,
 )
 from stack.wire import WireError
+from tests.bgp.wire.bgp_octets import MARKER, message
 
 SESSION, EXTENDED = Session(), Session(extended_message=True)
 KEEPALIVE = MARKER + b"\0\x13\4"

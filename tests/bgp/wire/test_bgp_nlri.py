@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from bgp_octets import IBGP, NLRI, VPN_NLRI, attribute, base, octets, update
 
 from bgp.wire import (
     FAMILIES,
@@ -32,6 +31,7 @@ from bgp.wire import (
     vpn_nlri,
 )
 from stack.addr import RD, Prefix
+from tests.bgp.wire.bgp_octets import IBGP, NLRI, VPN_NLRI, attribute, base, octets, update
 
 P4, P6 = Prefix.parse("192.0.2.0/24"), Prefix.parse("2001:db8:1::/48")
 RD1 = RD.parse("100:1")
@@ -363,6 +363,9 @@ def test_rfc4724_2_what_is_no_end_of_rib() -> None:
     assert reach(VPNV4, VPN_NLRI).end_of_rib is None
     assert unreach(VPNV4, VPN_NLRI).end_of_rib is None
     assert Update(Attributes.of(origin=0), unreach=(Unreach(VPNV4),)).end_of_rib is None
+    assert Update().end_of_rib is None
+    dropped = decode(update("80 0d 03 000104"), IBGP)  # an unknown non-transitive attribute is still more than nothing
+    assert dropped == Update()
     opaque = decode(update(attribute(0x80, 15, "4004 47")), IBGP)
     assert isinstance(opaque, Update)
     assert opaque.end_of_rib is None

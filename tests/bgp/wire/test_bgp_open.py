@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from bgp_octets import message, octets
 
 from bgp.wire import (
     IPV4_UNICAST,
@@ -28,6 +27,7 @@ from bgp.wire import (
     decode,
     encode,
 )
+from tests.bgp.wire.bgp_octets import message, octets
 
 SESSION = Session()
 FIXED = "04 fde8 00b4 0a000001"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from bgp_octets import AS_PATH, LOCAL_PREF, NEXT_HOP, NLRI, ORIGIN, VPN_NLRI, VPN_REACH, octets, update
 
 from bgp.wire import (
     FAMILIES,
@@ -31,6 +30,7 @@ from bgp.wire import (
     vpn_nlri,
 )
 from stack.addr import RD, Prefix
+from tests.bgp.wire.bgp_octets import AS_PATH, LOCAL_PREF, NEXT_HOP, NLRI, ORIGIN, VPN_NLRI, VPN_REACH, octets, update
 
 SESSION, LONG = Session(), Session(extended_message=True)
 ATTRIBUTES = Attributes.of(origin=0, as_path=AsPath.of(65001), local_pref=100)
@@ -192,13 +192,15 @@ def test_two_octet_form_is_made_once_a_set() -> None:
     assert updates(first.messages, old)[0].attributes == attributes
 
 
-# --- encode(Update): one message or a reason why not ---------------------------------------------------------------------------
+# --- encode(Update): one message or a reason why not ----------------------------------------------------------------------
 
 
 def test_encode_refuses_what_is_not_one_message() -> None:
     two = Update(ATTRIBUTES, (Reach(VPNV4, V4, (ONE,)), Reach(VPNV6, V6, (ONE,))))
     with pytest.raises(ValueError, match="more families"):
         encode(two, SESSION)
+    with pytest.raises(ValueError, match="End-of-RIB"):
+        encode(Update(), SESSION)
     with pytest.raises(ValueError, match="next hop of 5"):
         encode(
             Update(ATTRIBUTES, (Reach(IPV4_LABELLED, b"12345", (labelled_nlri(Prefix.parse("10.0.0.0/8"), (16,)),)),)),

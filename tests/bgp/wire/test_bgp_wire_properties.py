@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bgp_octets import base, message, update
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +48,7 @@ from bgp.wire import (
 from bgp.wire import scan as scan_module
 from bgp.wire import update as update_module
 from stack.addr import Prefix
+from tests.bgp.wire.bgp_octets import base, message, update
 
 families = st.sampled_from(sorted(FAMILIES))
 sessions = st.builds(
@@ -128,7 +129,7 @@ def addresses(family: Family) -> st.SearchStrategy[bytes]:
 def valid_updates(draw: st.DrawFn, *, old: bool | None = None) -> tuple[Update, Session]:
     session = draw(sessions)
     if old is not None:
-        session = Session(not old, session.addpath, session.extended_message, session.multiple_labels, session.ebgp)
+        session = evolve(session, asn4=not old)
     family, other = draw(families), draw(families)
     reach = draw(st.lists(routes(family, session), max_size=4))
     unreach = draw(st.lists(routes(other, session, withdrawn=True), max_size=4))
@@ -158,17 +159,39 @@ def broken(draw: st.DrawFn, octets: bytes) -> bytes:
     return message(octets[18], bytes(made))
 
 
-def check_total(octets: bytes, session: Session) -> Message | None:
-    """A value or one MessageError; its offset and data lie within what came. The value reads back the same."""
+def outcome(octets: bytes, session: Session) -> Message | MessageError:
+    """What comes of these octets; anything else than a value or the one error is a failure of the test."""
     try:
-        value = decode(octets, session)
+        return decode(octets, session)
     except MessageError as error:
-        assert 0 <= error.offset <= len(octets)
-        assert error.data in octets or (error.code, error.subcode) == (2, 1)  # B13
-        assert error.rfc.startswith("RFC ")
-        assert 1 <= error.code <= 7
-        return None
-    if isinstance(value, Update):
+        return error
+
+
+def comparable(result: Message | MessageError) -> object:
+    """Exceptions are equal by identity only; their fields are what counts."""
+    if isinstance(result, MessageError):
+        return (
+            result.what,
+            result.offset,
+            result.field,
+            result.rfc,
+            result.code,
+            result.subcode,
+            result.data,
+            result.faults,
+        )
+    return result
+
+
+def check_total(octets: bytes, session: Session) -> Message | MessageError:
+    """A value or one MessageError; offsets and NOTIFICATION data lie within what came."""
+    value = outcome(octets, session)
+    if isinstance(value, MessageError):
+        assert 0 <= value.offset <= len(octets)
+        assert value.data in octets or (value.code, value.subcode) == (2, 1)  # B13
+        assert value.rfc.startswith("RFC ")
+        assert 1 <= value.code <= 7
+    elif isinstance(value, Update):
         assert value.action < Action.SESSION_RESET
         for fault in value.errors:
             assert 0 <= fault.offset <= len(octets)
@@ -193,18 +216,15 @@ def test_any_attributes_nlri_and_withdrawn_routes(
     check_total(update(attributes.hex(), nlri.hex(), gone.hex()), session)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_broken_updates(data: st.DataObject) -> None:
     value, session = data.draw(valid_updates())
     octets = data.draw(broken(encode(value, session)))
     got = check_total(octets, session)
-    if isinstance(got, Update) and not got.errors and len({one.family for one in got.unreach}) < 2:
-        again = decode(
-            encode(got, Session(session.asn4, session.addpath, True, session.multiple_labels, session.ebgp)),
-            Session(session.asn4, session.addpath, True, session.multiple_labels, session.ebgp),
-        )
-        assert again == got
+    if isinstance(got, Update) and got != Update() and not got.errors and len(got.unreach) < 2:
+        roomy = evolve(session, extended_message=True)
+        assert decode(encode(got, roomy), roomy) == got
 
 
 @given(st.binary(max_size=40), st.integers(0, 50))
@@ -212,13 +232,12 @@ def test_split_never_reads_past_what_is_there(octets: bytes, offset: int) -> Non
     for buffer in (octets, b"\xff" * 16 + octets):
         try:
             size = split(buffer, Session(), offset)
-        except MessageError as error:
-            assert error.code == 1
-        else:
-            assert size is None or 19 <= size <= len(buffer) - offset
+        except MessageError:
+            continue
+        assert size is None or 19 <= size <= len(buffer) - offset
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(valid_updates())
 def test_updates_round_trip(made: tuple[Update, Session]) -> None:
     value, session = made
@@ -299,7 +318,7 @@ def test_opens_round_trip(asn: int, hold_time: int, identifier: bytes, offered: 
     assert decode(octets, Session()) == value
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_B02_broken_opens(data: st.DataObject) -> None:
     offered = tuple(data.draw(st.lists(capabilities, max_size=6)))
@@ -313,7 +332,7 @@ def test_small_messages_round_trip(data: bytes, one: int, two: int, session: Ses
         assert decode(encode(value, session), session) == value
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_short_cuts_change_nothing(data: st.DataObject) -> None:
     """With every fast path and cache switched off, each message, good or broken, means the same."""
@@ -321,22 +340,14 @@ def test_short_cuts_change_nothing(data: st.DataObject) -> None:
     octets = encode(value, session)
     if data.draw(st.booleans()):
         octets = data.draw(broken(octets))
-    quick: object
-    slow: object
-    try:
-        quick = decode(octets, session)
-    except MessageError as error:
-        quick = (error.code, error.subcode, error.offset, error.data, error.faults)
+    quick = outcome(octets, session)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan_module, "_flawless", lambda *_: None)
         patch.setattr(scan_module, "CACHED_SET_OCTETS", -1)
         patch.setattr(scan_module, "_CACHES", tuple(scan_module._Cache() for _ in range(4)))
         patch.setattr(update_module, "_only_reach", lambda *_: None)
-        try:
-            slow = decode(octets, session)
-        except MessageError as error:
-            slow = (error.code, error.subcode, error.offset, error.data, error.faults)
-    assert slow == quick
+        slow = outcome(octets, session)
+    assert comparable(slow) == comparable(quick)
 
 
 def test_the_attribute_cache_is_bounded() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from bgp_octets import EBGP, IBGP, KEY, NLRI, VPN_KEY, VPN_REACH, attribute, base, message, octets, update
 
 from bgp.wire import (
     IPV4_UNICAST,
@@ -23,6 +22,19 @@ from bgp.wire import (
     Unreach,
     Update,
     decode,
+)
+from tests.bgp.wire.bgp_octets import (
+    EBGP,
+    IBGP,
+    KEY,
+    NLRI,
+    VPN_KEY,
+    VPN_REACH,
+    attribute,
+    base,
+    message,
+    octets,
+    update,
 )
 
 W, D, R, NONE = Action.TREAT_AS_WITHDRAW, Action.ATTRIBUTE_DISCARD, Action.SESSION_RESET, Action.NONE

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import uvloop
-from conftest import require_root
 
 from stack.lab.namespace import Namespace, World
 from stack.net import Port
+from tests.conftest import require_root
 
 T = TypeVar("T")
 

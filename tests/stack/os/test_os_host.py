@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from os_world import LOOPS, MAC_A, inside, two_nodes
 
 from stack.addr import Prefix, parse_address
 from stack.net import HostRoute
 from stack.os import OsNetwork, SysctlRefused, read_sysctl, write_sysctl
 from stack.os.rtnetlink import RouteNetlink
+from tests.stack.os.os_world import LOOPS, MAC_A, inside, two_nodes
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import attrs
 import pytest
-from conftest import missing, require_root
-from os_world import LOOPS, MAC_A, MAC_B, ethernet, inside, ipv4, packet_socket, two_nodes
 
 from stack.lab.capture import Capture, Inside, classify
 from stack.lab.namespace import Namespace, World, release, why_not_rootless
 from stack.lab.probe import Prober, decode_reply, echo_request
+from tests.conftest import missing, require_root
+from tests.stack.os.os_world import LOOPS, MAC_A, MAC_B, ethernet, inside, ipv4, packet_socket, two_nodes
 
 pytestmark = pytest.mark.root
 

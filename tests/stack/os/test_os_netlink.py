@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stack.os import MissingPrivilege, bpf
-from stack.os.ingress import _rules
+from stack.os.filters import _ingress_rules
 from stack.os.netlink import _raise_error, attribute, attributes, nested, text
 from stack.os.rtnetlink import OURS, _link, _route, is_foreign_route
 
@@ -89,4 +89,4 @@ def test_bpf_jumps_stay_inside_and_every_path_returns(program):
 
 @pytest.mark.parametrize(("vlans", "count"), [([], 0), ([None], 2), ([10], 1), ([None, 10, 20], 4)])
 def test_ingress_rules(vlans, count):
-    assert len(_rules(vlans)) == count
+    assert len(_ingress_rules(vlans)) == count

@@ -9,11 +9,11 @@ import struct
 import threading
 
 import pytest
-from os_world import LOOPS, MAC_A, MAC_B, drain, ethernet, inside, ipv4, packet_socket, take, two_nodes
 
 from stack.addr import parse_address
 from stack.lab.probe import Prober
 from stack.os import OsNetwork
+from tests.stack.os.os_world import LOOPS, MAC_A, MAC_B, drain, ethernet, inside, ipv4, packet_socket, take, two_nodes
 
 pytestmark = pytest.mark.root
 
@@ -491,3 +491,33 @@ def test_an_unknown_device_is_named():
     with two_nodes() as (a, _), pytest.raises(OSError, match="eth7") as caught:
         a.run(lambda: OsNetwork().frames("eth7", None))
     assert caught.value.errno == errno.ENODEV
+
+
+def test_trap7_the_host_says_nothing_about_a_protocol_that_is_ours():
+    """Only ip_gre sends port unreachable for GRE, and it is not here: protocol unreachable, which the same filter stops on
+    its way out, stands for it. Other protocols are answered as ever."""
+    from stack.os.filters import drop_answers
+
+    with two_nodes() as (a, b):
+        a.address("eth0", "192.0.2.1/24")
+        b.address("eth0", "192.0.2.2/24")
+        errors = b.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        errors.settimeout(0.3)
+
+        def answer(protocol):
+            port = b.run(lambda: OsNetwork().raw(protocol, remote=A))
+            port.send(ipv4(B, A, protocol, b"?" * 64))
+            port.close()
+            try:
+                octets = errors.recv(2000)
+            except TimeoutError:
+                return None
+            return octets[20], octets[21], octets[20 + 17]
+
+        assert answer(47) == (3, 2, 47)
+        undo = a.run(lambda: drop_answers(47))
+        assert answer(47) is None
+        assert answer(99) == (3, 2, 99)
+        undo()
+        assert answer(47) == (3, 2, 47)
+        errors.close()

@@ -9,13 +9,13 @@ import os
 import struct
 
 import pytest
-from conftest import require_root
 
 from stack.addr import Prefix
 from stack.lab.namespace import Namespace
 from stack.net import HostRoute, TcpOptions
 from stack.os import MissingPrivilege, OsNetwork, findings
 from stack.os import privileges as module
+from tests.conftest import require_root
 
 LOCALHOST = b"\x7f\0\0\1"
 

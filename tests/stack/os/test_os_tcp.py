@@ -15,11 +15,11 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
-from os_world import LOOPS, inside, two_nodes
 
 from stack.addr import parse_address
 from stack.net import TcpOptions
 from stack.os import OsNetwork
+from tests.stack.os.os_world import LOOPS, inside, two_nodes
 
 pytestmark = pytest.mark.root
 
@@ -77,7 +77,6 @@ async def red_and_blue(between=lambda octets: True):
         for address in addresses:
             network.host.add_address(device, address, len(address) * 8)
     join(red, blue, between)
-    await asyncio.sleep(0.02)  # the kernel makes an IPv6 address reachable a moment after it has taken it
     try:
         yield network
     finally:
@@ -268,7 +267,7 @@ def test_a_listener_may_be_there_before_its_address():
         for address in (RED, RED6):
             listener = await network.listen_tcp(Talker, TcpOptions(local=address))
             network.host.add_address("lo", address, len(address) * 8)
-            assert await connects(network, TcpOptions(remote=address), seconds=4)
+            assert await connects(network, TcpOptions(remote=address))
             listener.close()
 
     with two_nodes() as (a, _):

@@ -8,13 +8,13 @@ import struct
 import subprocess
 
 import pytest
-from conftest import require_tool
-from worlds import Acceptor, Peer, pair, routed
 
 from stack.addr import parse_address
 from stack.net import TcpOptions
 from stack.testing import MemoryNetwork, SeededEntropy, run
 from stack.testing.loop import EPOCH
+from tests.conftest import require_tool
+from tests.stack.testing.worlds import Acceptor, Peer, pair, routed
 
 
 def blocks(octets: bytes):

@@ -6,12 +6,12 @@ import asyncio
 import errno
 
 import pytest
-from worlds import Acceptor, Peer, pair
 
 from stack.addr import Prefix, parse_address
 from stack.net import Host, HostRoute, Network, Port, TcpOptions
 from stack.testing import MemoryNetwork, run
 from stack.testing import _packets as p
+from tests.stack.testing.worlds import Acceptor, Peer, pair
 
 A, B = parse_address("192.0.2.1"), parse_address("192.0.2.2")
 

@@ -6,12 +6,12 @@ import asyncio
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import Acceptor, Peer, pair
 
 from stack.addr import parse_address
 from stack.net import TcpOptions
 from stack.testing import SeededEntropy, run
 from stack.testing import _packets as p
+from tests.stack.testing.worlds import Acceptor, Peer, pair
 
 A, B = parse_address("192.0.2.1"), parse_address("192.0.2.2")
 

@@ -8,13 +8,13 @@ import hashlib
 from itertools import pairwise
 
 import pytest
-from worlds import Acceptor, Peer, pair, routed
 
 from stack.addr import parse_address
 from stack.net import TcpOptions
 from stack.testing import SeededEntropy, run
 from stack.testing import _packets as p
 from stack.testing._tcp import State
+from tests.stack.testing.worlds import Acceptor, Peer, pair, routed
 
 A, B = parse_address("192.0.2.1"), parse_address("192.0.2.2")
 

@@ -1,0 +1,198 @@
+"""Two lists: lines that are real IOS, are taken, and do nothing here, each with the reason why; and lines of packages that
+this release does not have."""
+
+from __future__ import annotations
+
+from stack.ios.grammar import CONFIG, INTERFACE_MODE, Line, later, no_effect, refused
+from stack.ios.table import EXEC
+
+__all__ = ["LATER", "NO_EFFECT"]
+
+_ROUTER_MODES = ("config-router", "config-router-af")
+
+_FORWARDING = "packets are always forwarded by the FIB; there is nothing to switch on or off"
+_COSMETIC = "it concerns the platform, its console or its clock"
+_SERVICES = "this node has no such service"
+_LINK = "the host's own device is set up by the host"
+_IGP = "there is no IGP here: the other PEs are reached by static routes, or by routes of the host"
+_LDP = "there is no LDP here"
+_CLASSFUL = "it has been the only way BGP works here"
+_SHELL = "a command of the shell, not configuration"
+
+
+def _config(reason: str, *lines: str, no: bool | None = None) -> tuple[Line, ...]:
+    return tuple(no_effect(CONFIG, line, reason, no=no) for line in lines)
+
+
+def _interface(reason: str, *lines: str, no: bool | None = None) -> tuple[Line, ...]:
+    return tuple(no_effect(INTERFACE_MODE, line, reason, no=no) for line in lines)
+
+
+NO_EFFECT: tuple[Line, ...] = (
+    *_config(
+        _FORWARDING,
+        "ip cef [distributed]",
+        "ipv6 cef [distributed]",
+        "ip routing",
+        "ipv6 unicast-routing",
+        "ip classless",
+        "ip subnet-zero",
+        "ip forward-protocol nd",
+        "ip source-route",
+        "mpls traffic-eng tunnels",
+    ),
+    *_config(
+        _COSMETIC,
+        "boot-start-marker",
+        "boot-end-marker",
+        "boot system {rest:text}",
+        "version {rest:text}",
+        "upgrade {rest:text}",
+        "platform {rest:text}",
+        "license {rest:text}",
+        "clock {what:timezone|summer-time|calendar-valid} {rest:text}",
+        "service {rest:text}",
+        "logging {rest:text}",
+        "memory-size {rest:text}",
+        "redundancy",
+        "multilink bundle-name {rest:text}",
+        "spanning-tree {rest:text}",
+        "file {rest:text}",
+        "alias {rest:text}",
+    ),
+    no_effect(CONFIG, "banner {rest:text}", "the shell greets in its own words", kept=False),
+    *_config(
+        _SERVICES,
+        "ip domain lookup",
+        "ip domain-lookup",
+        "ip domain {what:name|list} {rest:text}",
+        "ip domain-name {rest:text}",
+        "ip name-server {rest:text}",
+        "ip host {rest:text}",
+        "ip http {what:server|secure-server}",
+        "ip ssh {rest:text}",
+        "ip bootp server",
+        "ip finger",
+        "ip multicast-routing",
+        "cdp run",
+        "lldp run",
+        "snmp-server {rest:text}",
+        "ntp {rest:text}",
+    ),
+    *_config(_LDP, "mpls ip", "mpls label protocol ldp", "mpls ldp {rest:text}"),
+    *_config(_SHELL, "enable", "disable", "do {rest:text}"),
+    *_interface(
+        _LINK,
+        "fair-queue",
+        "serial restart-delay {rest:text}",
+        "clock rate {rate:int}",
+        "duplex {what:auto|full|half}",
+        "speed {rest:text}",
+        "negotiation auto",
+        "keepalive [{rest:text}]",
+        "bandwidth {rate:int}",
+        "delay {time:int}",
+        "load-interval {time:int}",
+        "carrier-delay {rest:text}",
+        "hold-queue {rest:text}",
+        "media-type {rest:text}",
+        "encapsulation {what:hdlc|ppp}",
+        "logging event {rest:text}",
+        "snmp trap {rest:text}",
+        "cdp enable",
+        "ip route-cache [{rest:text}]",
+        "ip mroute-cache",
+        "ipv6 enable",
+    ),
+    *_interface(_IGP, "ip router {rest:text}", "ipv6 router {rest:text}", "isis {rest:text}", "ip ospf {rest:text}"),
+    *_interface("no ICMP redirect is ever sent", "ip redirects", no=True),
+    *_interface("ARP is answered for the node's own addresses only", "ip proxy-arp", no=True),
+    *_interface("no broadcast is ever forwarded", "ip directed-broadcast", no=True),
+    *_interface("LDP is not needed, and not here, where static labels or `mpls bgp forwarding` do", "mpls ip", no=True),
+    no_effect(_ROUTER_MODES, "synchronization", _CLASSFUL, no=True),
+    no_effect(_ROUTER_MODES, "auto-summary", _CLASSFUL, no=True),
+    Line(
+        (CONFIG, EXEC),
+        "configure terminal",
+        "enter configuration",
+        edit=lambda _draft, _values: None,
+        enters=CONFIG,
+        effect=False,
+        reason=_SHELL,
+        kept=False,
+    ),
+    no_effect(EXEC, "enable", _SHELL, no=False, kept=False),
+    no_effect(EXEC, "disable", _SHELL, no=False, kept=False),
+    no_effect(EXEC, "end", _SHELL, no=False, kept=False),
+    no_effect(EXEC, "exit", _SHELL, no=False, kept=False),
+    no_effect(EXEC, "show {rest:text}", _SHELL, no=False, kept=False),
+    refused(
+        _ROUTER_MODES,
+        "synchronization",
+        "BGP here never waits for an IGP: only `no synchronization` can be had",
+    ),
+    refused(
+        _ROUTER_MODES,
+        "auto-summary",
+        "BGP here never summarises to classful networks: only `no auto-summary` can be had",
+    ),
+)
+"""Every line that is taken and does nothing."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_IKEV2, _NHRP, _PKI = "the IKEv2 and IPsec package", "the NHRP package", "the IKEv2 package (certificates)"
+_PROFILE = _words(
+    "match identity authentication pki dpd aaa virtual-template lifetime keyring "
+    "config-exchange nat ivrf initial-contact reconnect redirect description no"
+)
+_ANY_MODE = (CONFIG,)
+
+LATER: tuple[later, ...] = (
+    later(_ANY_MODE, "crypto ikev2 proposal", _IKEV2, frozenset({"encryption", "integrity", "prf", "group"})),
+    later(_ANY_MODE, "crypto ikev2 policy", _IKEV2, frozenset({"proposal", "match"})),
+    later(
+        _ANY_MODE,
+        "crypto ikev2 keyring",
+        _IKEV2,
+        frozenset({"peer", "address", "pre-shared-key", "identity", "hostname"}),
+    ),
+    later(
+        _ANY_MODE,
+        "crypto ikev2 authorization",
+        _IKEV2,
+        _words(
+            "pool banner def-domain route netmask dns wins include-local-lan backup-gateway ipv6 subnet-acl dhcp aaa"
+        ),
+    ),
+    later(_ANY_MODE, "crypto ikev2 profile", _IKEV2, _PROFILE),
+    later(_ANY_MODE, "crypto ikev2", _IKEV2, frozenset()),
+    later(_ANY_MODE, "crypto ipsec profile", _IKEV2, frozenset({"set", "description", "responder-only", "redundancy"})),
+    later(_ANY_MODE, "crypto ipsec transform-set", _IKEV2, frozenset({"mode"})),
+    later(_ANY_MODE, "crypto ipsec", _IKEV2, frozenset()),
+    later(
+        _ANY_MODE,
+        "crypto pki trustpoint",
+        _PKI,
+        _words(
+            "enrollment password fingerprint subject-name revocation-check rsakeypair eckeypair auto-enroll serial-number "
+            "ip-address fqdn usage vrf source"
+        ),
+    ),
+    later(
+        _ANY_MODE, "crypto pki certificate map", _PKI, frozenset({"subject-name", "issuer-name", "alt-subject-name"})
+    ),
+    later(_ANY_MODE, "crypto pki certificate chain", _PKI, frozenset({"certificate", "quit"})),
+    later(_ANY_MODE, "crypto pki", _PKI, frozenset()),
+    later(_ANY_MODE, "crypto", _IKEV2, frozenset()),
+    later(_ANY_MODE, "aaa", _IKEV2),
+    later(_ANY_MODE, "ip local pool", _IKEV2),
+    later(_ANY_MODE, "ip nhrp", _NHRP),
+    later((INTERFACE_MODE,), "ip nhrp", _NHRP),
+    later((INTERFACE_MODE,), "ipv6 nhrp", _NHRP),
+    later((INTERFACE_MODE,), "mpls nhrp", _NHRP),
+)
+"""Lines of packages to come, the longer beginnings first."""

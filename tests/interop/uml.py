@@ -1,0 +1,107 @@
+"""Linux's own GRE and MPLS, in a User-mode Linux of Debian's, since the machine's kernel may lack the modules.
+
+It boots over hostfs in about three seconds, runs a shell on its console, and has one network device: a tap in the
+namespace of the test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import selectors
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stack.lab.namespace import Namespace
+from tests.conftest import require_tool
+
+MODULES = ("ip_gre", "mpls_router", "mpls_iptunnel", "mpls_gso", "vrf")
+BOOT_WITHIN = 60.0
+
+INIT = """#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs none /tmp
+mkdir -p /tmp/root/lib
+ln -s /usr/lib/uml/modules /tmp/root/lib/modules
+for module in {modules}; do modprobe -d /tmp/root $module || echo "NO MODULE $module"; done
+ip link set lo up
+echo BOOTED
+while read -r line; do
+  eval "$line" 2>&1
+  echo "STATUS $?"
+done
+"""
+
+
+class UserModeLinux:
+    """`tap`: name of the tap device that is made in `namespace`; inside it is eth0."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, namespace: Namespace, folder: Path, *, tap: str = "tap0") -> None:
+        self._linux = require_tool("linux.uml")
+        require_tool("modprobe")
+        self._namespace = namespace
+        self._tap = tap
+        self._init = folder / "init"
+        self._init.write_text(INIT.format(modules=" ".join(MODULES)))
+        self._init.chmod(0o755)
+        self._name = f"labelspan-{os.getpid()}-{next(self._numbers)}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
+
+    def __enter__(self) -> Self:
+        self._namespace.run(lambda: subprocess.run(["ip", "tuntap", "add", self._tap, "mode", "tap"], check=True))
+        self._namespace.up(self._tap)
+        command = [
+            self._linux, "mem=128M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self._init}", "con=null",
+            "con0=fd:0,fd:1", "quiet", f"eth0=tuntap,{self._tap}", f"umid={self._name}", f"uml_dir={self._folder}",
+        ]  # fmt: skip
+        self._process = self._namespace.spawn(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        said = self._until(b"BOOTED", BOOT_WITHIN)
+        assert b"NO MODULE" not in said, said.decode(errors="replace")
+        return self
+
+    def _until(self, wanted: bytes, within: float) -> bytes:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        end = time.monotonic() + within
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while wanted not in self._read:
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    raise AssertionError(f"User-mode Linux said only: {self._read[-800:].decode(errors='replace')}")
+                octets = os.read(process.stdout.fileno(), 65536)
+                if not octets:
+                    raise AssertionError(f"User-mode Linux ended: {self._read[-800:].decode(errors='replace')}")
+                self._read += octets
+        said, _, self._read = self._read.partition(wanted)
+        return said
+
+    def run(self, command: str, *, within: float = 30.0, check: bool = True) -> str:
+        """What a shell command printed inside."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(command.encode() + b"\n")
+        self._process.stdin.flush()
+        said = self._until(b"STATUS ", within).decode(errors="replace")
+        status = self._until(b"\n", within).strip()
+        if check:
+            assert status == b"0", f"{command}: {status!r}: {said}"
+        return said
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
