@@ -1,4 +1,4 @@
-"""What a BGP speaker is told: frozen values. The IOS lines that set them are in LINES, at the end."""
+"""What a BGP speaker is told: frozen values. The IOS lines that set them are in bgp.lines."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from bgp.checks import CHECKS
 from bgp.config import BgpConfig
 from bgp.engine.outputs import (
     Close,
@@ -39,6 +40,8 @@ from bgp.engine.outputs import (
 from bgp.engine.rib import Ribs
 from bgp.engine.speaker import Speaker, SpeakerSnapshot
 from bgp.events import PeerDown, PeerUp
+from bgp.lines import LINES
+from bgp.show import COMMANDS
 from stack.addr import parse_address, unmap_v4
 from stack.bus import Bus, Message
 from stack.clock import Clock, OsClock
@@ -61,15 +64,6 @@ from stack.events import (
 from stack.net import Listener, Network, TcpOptions
 from stack.registry import ServiceSpec
 from stack.service import Context, ServiceShell
-
-try:
-    from bgp.config import LINES  # type: ignore[attr-defined]  # being written
-except ImportError:
-    LINES = ()
-try:
-    from bgp.show import COMMANDS  # type: ignore[import-not-found]  # being written
-except ImportError:
-    COMMANDS = ()
 
 __all__ = ["SERVICE", "BgpService"]
 
@@ -108,8 +102,7 @@ class _Connection(asyncio.Protocol):
         self._service = service
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of asyncio's
         self._service.made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -341,7 +334,7 @@ class BgpService(ServiceShell):
     async def _open(self, listening: _Listening) -> None:
         wanted = listening.wanted
         # RFC 5082 3: with GTSM even SYN-ACK must leave with 255, before it is known who connects.
-        options = TcpOptions(vrf=wanted.vrf, local=wanted.address, port=wanted.port, ttl=255)
+        options = TcpOptions(vrf=wanted.vrf, local=wanted.address, port=wanted.port, ttl=255, min_ttl=wanted.min_ttl)
         factory: Callable[[], asyncio.Protocol] = lambda: _Connection(self, wanted.vrf)
         try:
             listener = await self.context.network.listen_tcp(factory, options)
@@ -352,7 +345,7 @@ class BgpService(ServiceShell):
                     host = prefix.length == 8 * len(prefix.network)
                     set_md5(prefix.network, key, length=None if host else prefix.length)
                 else:
-                    signed = TcpOptions(vrf=wanted.vrf, remote=prefix.network, port=wanted.port, ttl=255, md5=key)
+                    signed = evolve(options, remote=prefix.network, md5=key)
                     listening.sockets.append(await self.context.network.listen_tcp(factory, signed))
         except OSError as error:
             if self._listening.get(wanted.vrf) is listening:
@@ -443,6 +436,7 @@ SERVICE = ServiceSpec(
     consumes=CONSUMES,
     optional=frozenset({LabelBound, ProfileState, HostPortState}),
     lines=LINES,
+    checks=CHECKS,
     commands=COMMANDS,
     rank=60,
 )

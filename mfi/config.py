@@ -1,4 +1,4 @@
-"""What the label allocator is told. The IOS line that sets it is in LINES."""
+"""What the label allocator is told. The IOS line that sets it is in mfi.lines."""
 
 from __future__ import annotations
 

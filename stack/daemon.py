@@ -79,9 +79,8 @@ class Daemon:
             loop.add_signal_handler(signum, stopping.set)
         if self.state is not None:
             self.state.mkdir(parents=True, exist_ok=True)
-        router = Router(
-            self.config, network=OsNetwork(), bindings=self.bindings, state_dir=str(self.state or ""), log=log
-        )
+        network = OsNetwork()
+        router = Router(self.config, network=network, bindings=self.bindings, state_dir=str(self.state or ""), log=log)
         loop.add_signal_handler(signal.SIGHUP, self._reread, router, log)
         server = ControlServer(router, self.control or default_socket(self.name))
         try:
@@ -97,6 +96,7 @@ class Daemon:
         finally:
             with contextlib.suppress(OSError):
                 await server.stop()
+            network.close()
         return 0
 
     def _reread(self, router: Router, log: structlog.typing.FilteringBoundLogger) -> None:

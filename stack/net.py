@@ -24,6 +24,9 @@ class Port(Protocol):
     `recv_into(buffer)` fills one packet and returns its length; BlockingIOError when none is left. `send(octets)` sends one
     packet; BlockingIOError when the queue is full, other OSError as sendmsg(2). Each packet that is received is preceded by
     `headroom` octets of virtio-net header (0 or 10), and each packet sent must be. Closing twice is allowed.
+
+    A port may also have `receive_fd` and `send_fd` (-1: none): descriptors of sockets on which recvmmsg(2) and sendmmsg(2)
+    do what `recv_into` and `send` do, many packets at a time.
     """
 
     name: str

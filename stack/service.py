@@ -28,7 +28,10 @@ F = TypeVar("F", bound=Callable[..., None])
 
 @frozen
 class Context:
-    """Where a service lives: everything of the node that it may use. `incarnation` counts its starts from 1."""
+    """Where a service lives: everything of the node that it may use. `incarnation` counts its starts from 1.
+
+    `kept`: what a service leaves to its next incarnation, under its own name: what it did to the world outside and what no
+    table holds. What has a `close` there is closed when the node stops."""
 
     bus: Bus
     network: Network
@@ -38,6 +41,7 @@ class Context:
     incarnation: int = 1
     log: Any = field(factory=structlog.get_logger)
     state_dir: str = ""
+    kept: dict[str, Any] = field(factory=dict)
 
 
 class Service(Protocol):
@@ -279,6 +283,10 @@ class Supervisor:
                 self.context.log.warning("service did not stop in time", service=entry.name, seconds=STOP_WITHIN)
                 entry.task.cancel()
                 await asyncio.wait({entry.task})
+        for left in self.context.kept.values():
+            if close := getattr(left, "close", None):
+                close()
+        self.context.kept.clear()
 
     async def _keep(self, entry: _Entry) -> None:
         clock = self.context.clock
@@ -333,4 +341,5 @@ def _incarnated(context: Context, incarnation: int) -> Context:
         incarnation=incarnation,
         log=context.log,
         state_dir=context.state_dir,
+        kept=context.kept,
     )

@@ -1,4 +1,4 @@
-"""What the tunnel data plane is told. The IOS lines that set it are in LINES."""
+"""What the tunnel data plane is told. The IOS lines that set it are in tunnel.lines."""
 
 from __future__ import annotations
 

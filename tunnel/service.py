@@ -6,11 +6,12 @@ from typing import Any, assert_never
 
 from stack.bus import Message
 from stack.events import (
+    AddressOffered,
     AdjacencyState,
     AdjacencyWanted,
-    AddressOffered,
     BindingOffered,
     EndpointOffered,
+    Fact,
     HostPortState,
     InterfaceOffered,
     InterfaceState,
@@ -25,12 +26,14 @@ from stack.events import (
     RouteSelected,
     SendNeighbourPacket,
     SourceOffered,
+    Topic,
     VrfState,
 )
 from stack.registry import ServiceSpec
 from stack.service import Context, ServiceShell
-from tunnel.config import LINES, TunnelConfig, system_route_maps
-from tunnel.engine.engine import Engine
+from tunnel.checks import CHECKS
+from tunnel.config import TunnelConfig, system_route_maps
+from tunnel.engine.engine import OWNER, Engine
 from tunnel.engine.outputs import (
     DropAdjacency,
     DropReception,
@@ -43,11 +46,12 @@ from tunnel.engine.outputs import (
     PutReception,
 )
 from tunnel.io.host import HostMirror
+from tunnel.lines import LINES
 from tunnel.show import COMMANDS
 
 __all__ = ["SERVICE", "TunnelService"]
 
-PRODUCES = frozenset(
+PRODUCES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
     {
         InterfaceOffered,
         AddressOffered,
@@ -61,20 +65,23 @@ PRODUCES = frozenset(
         SendNeighbourPacket,
     }
 )
-CONSUMES = frozenset(
-    {
-        InterfaceState,
-        VrfState,
-        SourceOffered,
-        EndpointOffered,
-        AdjacencyWanted,
-        NextHopState,
-        RouteSelected,
-        HostPortState,
-        NeighbourUnresolved,
-        NeighbourPacket,
-    }
+INPUTS: tuple[Topic[Any, Any] | type[Fact], ...] = (
+    InterfaceOffered,
+    InterfaceState,
+    VrfState,
+    SourceOffered,
+    HostPortState,
+    NextHopState,
+    EndpointOffered,
+    AdjacencyWanted,
+    NeighbourUnresolved,
+    NeighbourPacket,
+    RouteSelected,
 )
+"""In the order in which they are asked for: a new incarnation hears all that adjacencies hang on in its first turn, before
+the many routes."""
+
+CONSUMES = frozenset(INPUTS)
 
 ADOPT_WITHIN = 2.0
 """Seconds after a restart in which adjacencies of an earlier incarnation stand while clients tell us again what they want."""
@@ -83,7 +90,7 @@ ADOPT_WITHIN = 2.0
 class TunnelService(ServiceShell):
     """`tunnel`: the control side of the data plane."""
 
-    name = "tunnel"
+    name = OWNER
     produces = PRODUCES
     consumes = CONSUMES
 
@@ -93,19 +100,24 @@ class TunnelService(ServiceShell):
         self.engine = Engine(config, context.entropy, tables.nexthops)
         self._adjacencies = tables.adjacencies.writer(self.name)
         self._receptions = tables.receptions.writer(self.name)
-        self._host = HostMirror(context.network.host, self.log)
         self._adopt_until: float | None = self.now + ADOPT_WITHIN if context.incarnation > 1 else None
+        self._told = self._adopt_until is None
+        self._host: HostMirror = context.kept.setdefault(self.name, HostMirror(context.network.host, self.log))
+        self._host.log, self._host.hold = self.log, self._adopt_until is not None
 
     async def begin(self) -> None:
         host = self.context.network.host
-        if self.context.incarnation == 1:
-            self._host.sweep()
         host.watch(self.guarded(self._host_changed))
         self.engine.devices_changed(host.devices())
-        self.seat.subscribe(*CONSUMES)
-        self._settle()
+        self.seat.subscribe(*INPUTS)
         if self._adopt_until is None:
+            self._host.sweep()
+            self._settle()
             self._synced()
+            return
+        # What an earlier incarnation said still stands. Nothing is said before we were told what it was made of.
+        for row in self.context.tables.adjacencies:
+            self.engine.adopt(row)
 
     def receive(self, message: Message) -> None:
         self.engine.receive(message, self.now)
@@ -113,15 +125,20 @@ class TunnelService(ServiceShell):
             self._perform(self.engine.kernel_routes(self._foreign_routes()))
 
     def received(self) -> None:
+        self._told = self._told or not len(self.seat.mailbox)
         self._settle()
 
     def wake(self) -> None:
+        self._told = self._told or self.now >= (self._adopt_until or 0.0)
+        self.engine.neighbours.wake(self.now)
+        self._settle()
         if self._adopt_until is not None and self.now >= self._adopt_until:
             self._adopt_until = None
             self._adjacencies.keep_only(self.engine.adjacencies)
             self._receptions.keep_only(self.engine.receptions)
+            self._host.hold = False
+            self._host.apply(self.engine.host_state)
             self._synced()
-        self._perform(self.engine.wake(self.now))
 
     def deadline(self) -> float | None:
         times = [t for t in (self.engine.deadline(), self._adopt_until) if t is not None]
@@ -162,7 +179,8 @@ class TunnelService(ServiceShell):
         return [route for route, ours in self.context.network.host.routes() if not ours]
 
     def _settle(self) -> None:
-        self._perform(self.engine.settle(self.now))
+        if self._told:
+            self._perform(self.engine.settle(self.now))
 
     def _perform(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -188,7 +206,7 @@ class TunnelService(ServiceShell):
 
 
 SERVICE = ServiceSpec(
-    name="tunnel",
+    name=OWNER,
     factory=TunnelService,
     config=TunnelConfig,
     produces=PRODUCES,
@@ -196,6 +214,7 @@ SERVICE = ServiceSpec(
     optional=frozenset({SourceOffered, EndpointOffered}),
     writes=frozenset({"adjacencies", "receptions"}),
     lines=LINES,
+    checks=CHECKS,
     commands=COMMANDS,
     route_maps=system_route_maps,
     rank=30,

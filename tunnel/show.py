@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,11 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def _in_order(name: str) -> tuple[str, tuple[int, ...]]:
+    """Sorts Tunnel2 before Tunnel10, and Ethernet0/2 before Ethernet0/10."""
+    return re.split(r"\d", name, maxsplit=1)[0], tuple(map(int, re.findall(r"\d+", name)))
+
+
 def _base(endpoint: Endpoint) -> int:
     """A number that names an endpoint in the output, as IOS prints an address of its memory: stable while it lives."""
     name = zlib.crc32(endpoint.tunnel.encode() + endpoint.transport)
@@ -38,7 +44,7 @@ def endpoints(snapshot: Snapshot, config: TunnelConfig, now: float, tunnel: str 
         raise CommandError(f"there is no tunnel {tunnel}; there are: {', '.join(sorted(tunnels)) or 'none'}")
     lines: list[str] = []
     value = []
-    for name in sorted([tunnel] if tunnel else tunnels):
+    for name in sorted([tunnel] if tunnel else tunnels, key=_in_order):
         rows = [endpoint for endpoint in snapshot.endpoints if endpoint.tunnel == name]
         lines += ["", f"{name} running in {tunnels[name]} mode", ""]
         for endpoint in rows:
@@ -95,7 +101,7 @@ def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
     overlays = {(e.tunnel, row.address): len(e.overlays) for e in snapshot.endpoints for row in e.overlays}
     header = ["", "      Protocol Interface                Address", "-" * 60]
     lines, value = [], []
-    for key, row in sorted(snapshot.adjacencies.items()):
+    for key, row in sorted(snapshot.adjacencies.items(), key=lambda item: (_in_order(item[0].interface), item[0])):
         if tunnel and key.interface != tunnel:
             continue
         address = format_address(key.address) if key.address else "point2point"
@@ -105,7 +111,7 @@ def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
             counts["TAG"] = held + 1
         for protocol, count in counts.items():
             mark = "" if row.complete else f" (incomplete: {row.reason})"
-            lines.append(f"{protocol:<7} {key.interface:<23} {address}({count}){mark}")
+            lines.append(f"{protocol:<7} {key.interface:<22} {address}({count}){mark}")
         value.append(_adjacency(row, address, counts))
     return Shown("\n".join([*header, *lines]), value)
 

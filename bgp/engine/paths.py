@@ -27,6 +27,7 @@ class Reason(Enum):
     """Why a path is not used: refused on arrival, not usable now, or passed over in favour of another."""
 
     FILTERED = "denied by inbound policy"
+    GONE = "its neighbour is gone"
     AS_LOOP = "our own AS is in the path (RFC 4271 9.1.2)"
     AS_ZERO = "AS 0 is in the path (RFC 7607)"
     FIRST_AS = "the first AS in the path is not the neighbour's (RFC 4271 6.3)"
@@ -34,6 +35,7 @@ class Reason(Enum):
     CLUSTER = "our cluster is in the cluster list (RFC 4456 8)"
     RESERVED_LABEL = "its label is reserved, so it cannot be a VPN label (RFC 3032 2.1)"
     NO_LABEL = "it has no label (RFC 4364 4.3.1)"
+    NOT_IMPORTED = "no VRF with its RD imports it"
     NEXT_HOP = "its next hop is not usable (RFC 4271 9.1.2.1)"
     WEIGHT = "lower weight"
     LOCAL_PREF = "lower local preference (RFC 4271 9.1.1)"
@@ -170,6 +172,10 @@ class PathSet:
                 2 if origin is None else int(origin),
             )
         return self._rank
+
+    def forget_rank(self) -> None:
+        """What it was computed from has changed."""
+        self._rank = None
 
     @property
     def usable(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from attrs import NOTHING, Factory, evolve, fields
@@ -12,6 +12,7 @@ from bgp.wire import IPV4_UNICAST, IPV6_UNICAST, Family
 from stack.addr import DEFAULT_VRF, Afi, Prefix, Safi
 
 __all__ = [
+    "Ear",
     "HopLimits",
     "hop_limits",
     "listen_range",
@@ -142,19 +143,33 @@ def _groups_in_use(config: BgpConfig) -> list[NeighborConfig]:
     return [group for name, group in config.peer_groups.items() if name in used]
 
 
-def listeners(config: BgpConfig) -> dict[str, tuple[tuple[Prefix, bytes], ...]]:
-    """VRF -> the passwords of those who may connect there; VRFs where nobody may are not in it."""
-    keys: dict[str, list[tuple[Prefix, bytes]]] = {}
-    for (vrf, address), neighbor in config.neighbors.items():
+class Ear(NamedTuple):
+    """What a listener in one VRF must know: the passwords of those who may connect, and the least TTL to accept.
+
+    The TTL is that of the least demanding neighbour: connections that are let in get the rule of their own then.
+    """
+
+    keys: tuple[tuple[Prefix, bytes], ...]
+    min_ttl: int
+
+
+def listeners(config: BgpConfig) -> dict[str, Ear]:
+    """VRF -> how to listen there; VRFs where nobody may connect are not in it."""
+    ears: dict[str, Ear] = {}
+    for where, one in _who_connects(config):
+        keys = ((where, one.password.encode()),) if one.password else ()
+        least = hop_limits(one, ibgp=one.remote_as == config.asn).accepted
+        known = ears.get(one.vrf)
+        ears[one.vrf] = Ear(keys, least) if known is None else Ear(known.keys + keys, min(known.min_ttl, least))
+    return ears
+
+
+def _who_connects(config: BgpConfig) -> Iterator[tuple[Prefix, NeighborConfig]]:
+    for (_, address), neighbor in config.neighbors.items():
         one = merged(config, neighbor)
         if one.mode is not ConnectionMode.ACTIVE:
-            vrf_keys = keys.setdefault(vrf, [])
-            if one.password:
-                vrf_keys.append((Prefix.host(address), one.password.encode()))
+            yield Prefix.host(address), one
     for ranged in config.listen_ranges:
         group = config.peer_groups.get(ranged.peer_group)
         if group is not None:
-            vrf_keys = keys.setdefault(group.vrf, [])
-            if group.password:
-                vrf_keys.append((ranged.prefix, group.password.encode()))
-    return {vrf: tuple(found) for vrf, found in keys.items()}
+            yield ranged.prefix, group

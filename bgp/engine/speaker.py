@@ -295,9 +295,9 @@ class Speaker:
     def _listen(self, now: float) -> list[Output]:
         wanted: dict[str, Listen] = {}
         if self.config.asn and self._started:
-            for vrf, keys in listeners(self.config).items():
+            for vrf, ear in listeners(self.config).items():
                 if self.standalone or vrf == DEFAULT_VRF or vrf in self._ports:
-                    wanted[vrf] = Listen(vrf, b"", self.config.port, keys)
+                    wanted[vrf] = Listen(vrf, b"", self.config.port, ear.keys, ear.min_ttl)
         outputs: list[Output] = []
         for vrf, one in list(self._listening.items()):
             if vrf not in wanted or wanted[vrf].port != one.port:
@@ -396,7 +396,7 @@ class Speaker:
         """What TCP delivered. A message that breaks the rules ends this connection; nothing that is sent raises."""
         peer = self._connections.get(connection)
         session = peer.session(connection) if peer is not None else None
-        if peer is None or session is None:
+        if peer is None or session is None or not session.tcp_up:
             return []
         waiting = session.stream.backlog
         session.stream.push(octets)
@@ -469,7 +469,7 @@ class Speaker:
         """The connection takes no more octets for now."""
         peer = self._connections.get(connection)
         session = peer.session(connection) if peer is not None else None
-        if peer is not None and session is not None:
+        if peer is not None and session is not None and session.tcp_up:
             session.blocked(now)
             self._schedule.set(peer.key, peer.deadline())
         return []

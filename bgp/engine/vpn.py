@@ -141,21 +141,9 @@ class Vpn:
         """The set as VRFs see it: labelled packets must reach its next hop, by its encapsulation or by an LSP."""
         if one.imported is None:
             hop = ALWAYS if one.exported_from is not None else self.hops.get(labelled_hop(Path(one, Nlri(b""))))
-            one.imported = evolve(one, hop=hop, original=one)
+            one.imported = evolve(one, hop=hop, original=one, weight=0 if one.source.local else one.weight)
+            one.imported.forget_rank()  # a VRF's own routes come before another VRF's
         return one.imported
-
-    def clear_vrf(self, name: str, tables: Mapping[tuple[str, Family], LocRib]) -> None:
-        """Take everything imported out of `name`."""
-        for (family, key), names in list(self.placed.items()):
-            if name in names:
-                table = tables.get((name, Family(family.afi, 1)))
-                if table is not None:
-                    self._place(table, key, [])
-                rest = tuple(other for other in names if other != name)
-                if rest:
-                    self.placed[family, key] = rest
-                else:
-                    del self.placed[family, key]
 
     # --- out: VRF table -> VPN table ----------------------------------------------------------------------------------
 
@@ -179,7 +167,9 @@ class Vpn:
         if old is not None and old.fec != fec:
             self._let_go(where, old.fec)
         if old is not None and old.vpn_key == nlri.key:
-            if old.path != path:
+            if old.path == path:
+                path = old.path  # the very one that stands in the table
+            else:
                 vpn.put(nlri.key, path, old.path)
         else:
             if old is not None:

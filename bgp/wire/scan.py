@@ -16,12 +16,15 @@ from bgp.wire.errors import Action, AttributeFault, ErrorCode, MessageError, Upd
 from bgp.wire.messages import Session
 from bgp.wire.rows import ROWS, AttributeRow, Check
 
-__all__ = ["CACHED_SETS", "CACHED_SET_OCTETS", "Scanned", "scan"]
+__all__ = ["CACHED_SETS", "CACHED_SET_OCTETS", "MAX_FAULTS", "Scanned", "scan"]
 
 CACHED_SETS = 16384
 """How many attribute sets are remembered for each kind of session (2- or 4-octet AS numbers, iBGP or eBGP)."""
 CACHED_SET_OCTETS = 512
 """Longer sets are not remembered, so the memory of a cache is bounded too."""
+
+MAX_FAULTS = 64
+"""How many faults of one UPDATE are told; past that only one that is graver than those before, so the action holds."""
 
 
 class Scanned(NamedTuple):
@@ -236,7 +239,11 @@ class _Walk:
     ) -> None:
         data = self.octets[span[0] : span[1]]
         chosen = row.subcode if subcode is None else subcode
-        self.faults.append(AttributeFault(row.code, action, what, span[0], rfc or row.rfc, data, chosen))
+        self._add(AttributeFault(row.code, action, what, span[0], rfc or row.rfc, data, chosen))
+
+    def _add(self, fault: AttributeFault) -> None:
+        if len(self.faults) < MAX_FAULTS or fault.action > max(one.action for one in self.faults):
+            self.faults.append(fault)
 
     def _unknown(self, flags: int, code: int, at: int, value: int, after: int) -> tuple[int, int, int, int] | None:
         if not flags & Flag.OPTIONAL:
@@ -264,7 +271,7 @@ class _Walk:
                 ErrorCode.UPDATE,
                 UpdateSubcode.MALFORMED_ATTRIBUTE_LIST,
             )
-        self.faults.append(
+        self._add(
             AttributeFault(
                 code,
                 Action.ATTRIBUTE_DISCARD,
@@ -278,7 +285,7 @@ class _Walk:
 
     def _overrun(self, at: int, end: int, what: str) -> None:
         """RFC 7606 4: treat-as-withdraw MUST be used, and the Total Attribute Length relied upon to find the NLRI."""
-        self.faults.append(
+        self._add(
             AttributeFault(
                 0,
                 Action.TREAT_AS_WITHDRAW,

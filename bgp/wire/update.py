@@ -178,7 +178,7 @@ class _Reading:
             )
         for flags, code, at, value, after in attributes:
             row = FAMILY_ROWS.get(self.octets[value : value + 3])
-            if after - value < (5 if code == 14 else 3):
+            if after - value < 3 or (row is not None and code == 14 and after - value < 5):
                 self._cut_short(code, at, value, after, row)
             elif row is None:
                 self.opaque.append(RawAttribute(flags & 0xE0, code, self.octets[value:after]))

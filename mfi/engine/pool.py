@@ -8,11 +8,11 @@ had it may have it back at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from heapq import heappop, heappush
 
 from attrs import define, field
 
-from stack.addr import FIRST_UNRESERVED_LABEL, LAST_LABEL
+from stack.addr import FIRST_UNRESERVED_LABEL, LAST_LABEL, Fec
 
 __all__ = ["Pool"]
 
@@ -29,26 +29,29 @@ class Pool:
     quarantine: float
     reserved_first: int = 0
     reserved_last: int = 0
+    _resting: dict[int, tuple[float, Fec | None]] = field(factory=dict)
+    """Label -> (until when, who may have it back). May be handed in, to survive this pool."""
     used: set[int] = field(factory=set)
     _cursor: int = 0
     _free: deque[int] = field(factory=deque)
-    _resting: dict[int, tuple[float, Hashable]] = field(factory=dict)
-    _former: dict[Hashable, int] = field(factory=dict)
+    _order: list[tuple[float, int]] = field(factory=list)
+    """A heap of the same; entries of labels that were taken back early are skipped."""
+    _former: dict[Fec, int] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.configure(self.first, self.last, self.quarantine, self.reserved_first, self.reserved_last)
+        self._order = sorted((until, label) for label, (until, _) in self._resting.items())
+        self._former = {owner: label for label, (_, owner) in self._resting.items() if owner is not None}
 
-    def configure(self, first: int, last: int, quarantine: float, reserved_first: int = 0, reserved_last: int = 0) -> None:
+    def configure(
+        self, first: int, last: int, quarantine: float, reserved_first: int = 0, reserved_last: int = 0
+    ) -> None:
         """Another range. Labels in use outside of it stay with their FECs until these let go."""
         self.first, self.last = max(first, FIRST_UNRESERVED_LABEL), min(last, LAST_LABEL)
         self.reserved_first, self.reserved_last = reserved_first, reserved_last
         self.quarantine = quarantine
         self._cursor = self.first
         self._free.clear()
-
-    def skip_to(self, label: int) -> None:
-        """Give labels from `label` on first (those before it may be remembered by others)."""
-        self._cursor = max(self._cursor, label)
 
     def dynamic(self, label: int) -> bool:
         """Whether `label` may be given without being asked for."""
@@ -65,7 +68,7 @@ class Pool:
     def resting(self) -> int:
         return len(self._resting)
 
-    def take(self, owner: Hashable) -> int | None:
+    def take(self, owner: Fec) -> int | None:
         """A dynamic label for `owner`; None if there is none now."""
         former = self._former.get(owner)
         if former is not None and self.dynamic(former):
@@ -91,7 +94,7 @@ class Pool:
     def _is_free(self, label: int) -> bool:
         return label not in self.used and label not in self._resting and self.dynamic(label)
 
-    def claim(self, label: int, owner: Hashable) -> bool:
+    def claim(self, label: int, owner: Fec) -> bool:
         """This very label, dynamic or not; False if it is in use, or rests after another owner."""
         if label in self.used:
             return False
@@ -102,33 +105,35 @@ class Pool:
         self.used.add(label)
         return True
 
-    def release(self, label: int, owner: Hashable, now: float) -> None:
-        """`owner` lets go of a label."""
+    def release(self, label: int, owner: Fec, now: float) -> None:
+        """`owner` lets go of a label: nobody else gets it until it has rested."""
         self.used.remove(label)
-        self.rest(label, owner, now)
-
-    def rest(self, label: int, owner: Hashable, now: float) -> None:
-        """Nobody but `owner` gets `label` until it has rested."""
-        former = self._former.pop(owner, None)
-        self._former[owner] = label
-        if former is not None and former in self._resting:
+        former = self._former.get(owner)
+        if former is not None:
             self._resting[former] = (self._resting[former][0], None)
-        self._resting.pop(label, None)
-        self._resting[label] = (now + self.quarantine, owner)
+        self._former[owner] = label
+        until = now + self.quarantine
+        self._resting[label] = (until, owner)
+        heappush(self._order, (until, label))
 
     def _wake(self, label: int) -> None:
         _, owner = self._resting.pop(label)
-        if self._former.get(owner) == label:
+        if owner is not None:
             del self._former[owner]
 
     def deadline(self) -> float | None:
-        return min((until for until, _ in self._resting.values()), default=None) if self._resting else None
+        order = self._order
+        while order and self._resting.get(order[0][1], (None,))[0] != order[0][0]:
+            heappop(order)
+        return order[0][0] if order else None
 
     def expire(self, now: float) -> int:
         """Labels that have rested enough are free; how many."""
-        ready = [label for label, (until, _) in self._resting.items() if until <= now]
-        for label in ready:
+        count = 0
+        while (until := self.deadline()) is not None and until <= now:
+            _, label = heappop(self._order)
             self._wake(label)
-            if self.dynamic(label) and label < self._cursor:
+            count += 1
+            if label < self._cursor:
                 self._free.append(label)
-        return len(ready)
+        return count

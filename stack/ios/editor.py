@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from stack.config import Config, NodeConfig
 from stack.ios.faults import Wrong
@@ -19,7 +19,7 @@ from stack.ios.grammar import CONFIG, INTERFACE_MODE, NO, Draft, Line, Loose, Re
 from stack.ios.syntax import MAX_TOKENS, Ambiguous, Match, Mismatch, Token, Values, clean, tokenise
 from stack.ios.table import EXEC, Table
 
-__all__ = ["MAX_LINE", "PATH", "Applied", "Editor", "Frame", "Later"]
+__all__ = ["MAX_LINE", "PATH", "Applied", "Editor", "Frame", "Later", "located"]
 
 MAX_LINE = 4096
 """Characters in a line."""
@@ -67,7 +67,7 @@ class Later:
     under: bool
 
 
-@define
+@define(eq=False, repr=False)
 class Editor:
     """`feed` takes a line; `config()` gives what was read so far. `frames` empty: configuration was left (`end`)."""
 
@@ -114,25 +114,31 @@ class Editor:
         return self._take(words, line, negative=negative)
 
     def _take(self, words: list[Token], line: str, *, negative: bool) -> Applied | Later:
+        """In the innermost mode that `words` fit; but keywords written in full count before shortened ones further in, so
+        that `ip route ...` below an interface is no `ip route-cache`."""
         failed: list[tuple[str, Mismatch]] = []
+        short: list[tuple[Match[Line], int]] = []
+        ambiguous: list[Ambiguous] = []
         for depth in range(len(self.frames) - 1, -1, -1) if self.frames else (-1,):
             mode = self.frames[depth].mode if self.frames else EXEC
             match = self.table.match(mode, words, line, self._known, negative=negative)
             if isinstance(match, Match):
-                return self._apply(match, depth, words, negative=negative)
-            if isinstance(match, Ambiguous):
-                token = words[match.at]
-                raise Wrong(
-                    f"{token.text!r} is short for more than one word: {', '.join(match.words)}",
-                    column=token.start,
-                    width=token.end - token.start,
-                )
+                if match.full:
+                    return self._apply(match, depth, words, negative=negative)
+                short.append((match, depth))
+            elif isinstance(match, Ambiguous):
+                ambiguous.append(match)
+            else:
+                failed.append((mode, match))
             row = self.table.later(mode, words)
             if row is not None:
                 del self.frames[depth + 1 :]
                 self._later = row if row.under is not None else None
                 return Later(row, under=False)
-            failed.append((mode, match))
+        if short:
+            return self._apply(*short[0], words, negative=negative)
+        if ambiguous:
+            raise _unclear(ambiguous[0], words)
         raise self._wrong(failed, words, line, negative=negative)
 
     def _under_later(self, words: list[Token], line: str, *, negative: bool) -> Applied | Later:
@@ -190,17 +196,20 @@ class Editor:
     def _note(self, applied: Applied) -> None:
         """Lines without effect are kept, so that they print back; a line and its `no` replace each other."""
         row = applied.rows[0]
+        kept = self._kept()
         if row.enters and applied.negative:
             gone = self._at(applied.path, row.written(applied.values) + PATH)
-            kept = self._kept()
             for text in [text for text in kept if text.startswith(gone)]:
                 del kept[text]
         if row.effect or not row.kept or row.refusal:
             return
-        text = row.written(applied.values)
-        for old in (text, f"no {text}"):
-            self._kept().pop(self._at(applied.path, old), None)
-        self._kept()[self._at(applied.path, applied.text())] = None
+        text = applied.text()
+        bare = text.removeprefix("no ")
+        same = (self._at(applied.path, bare), self._at(applied.path, f"no {bare}"))
+        for old in [old for old in kept if old.startswith(same) and old[len(same[0]) :].find(PATH) < 0]:
+            if any(old == one or old.startswith(f"{one} ") for one in same):
+                del kept[old]
+        kept[self._at(applied.path, text)] = None
 
     @staticmethod
     def _at(path: str, text: str) -> str:
@@ -298,6 +307,9 @@ class Editor:
         if miss.at == 0:
             candidates = [w for m, _ in failed for w in self.table.expected(m, [], "", negative=negative)[0]]
             homes = [home for home in self.table.homes(words, line, negative=negative) if home not in dict(failed)]
+            if homes and not self.frames:
+                why = "configuration was left before this line: `configure terminal` enters it again"
+                return Wrong(why, column=column, width=width)
             if homes:
                 return Wrong(f"this line stands in {' or '.join(homes[:3])}, not here", column=column, width=width)
         else:
@@ -313,10 +325,14 @@ class Editor:
         return Wrong(why, column=column, width=width, words=expected, wanted=wanted, suggestion=suggestion)
 
 
-def _store_no_effect(draft: Draft, kept: dict[str, None]) -> None:
-    from attrs import evolve
+def _unclear(match: Ambiguous, words: list[Token]) -> Wrong:
+    token = words[match.at]
+    why = f"{token.text!r} is short for more than one word: {', '.join(match.words)}"
+    return Wrong(why, column=token.start, width=token.end - token.start)
 
-    draft.put(evolve(draft[NodeConfig], no_effect=tuple(kept)))
+
+def _store_no_effect(draft: Draft, kept: dict[str, None]) -> None:
+    draft.put(evolve(draft[NodeConfig], no_effect=tuple(sorted(kept))))
 
 
 def _words(text: str) -> tuple[str, list[Token]]:
@@ -338,8 +354,8 @@ def _words(text: str) -> tuple[str, list[Token]]:
     return text, tokens
 
 
-def located(applied: Iterable[tuple[int, Applied]], line: str) -> int | None:
-    """The number of the line that prints as `line`, or begins like it."""
+def located(applied: Iterable[tuple[int, Applied]], line: str) -> tuple[int, Applied] | None:
+    """The number of the line that prints as `line`, or begins like it, and what it did."""
     wanted = clean(line)
     for number, one in applied:
         try:
@@ -347,5 +363,5 @@ def located(applied: Iterable[tuple[int, Applied]], line: str) -> int | None:
         except ValueError:
             continue
         if text == wanted or text.startswith(wanted + " "):
-            return number
+            return number, one
     return None

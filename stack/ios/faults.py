@@ -65,7 +65,10 @@ class Fault:
         if self.suggestion:
             text.append(f"  did you mean `{clean(self.suggestion)}`?")
         if self.also:
-            text.append(f"  the {len(self.also)} lines under it go with it")
+            many = len(self.also) > 1
+            text.append(
+                f"  the {len(self.also)} lines under it go with it" if many else "  the line under it goes with it"
+            )
         return "\n".join(text)
 
     def _pointed(self) -> tuple[str, str]:

@@ -174,8 +174,11 @@ def section(kind: type[S], mode: str = "") -> Place[S]:
     )
 
 
-def entry(kind: type[Any], name: str, by: str, make: Callable[[Values], M], mode: str = "") -> Place[M]:
-    """An entry of the mapping `name` of a section, under the value of slot `by`."""
+def entry(
+    kind: type[Any], name: str, by: str, make: Callable[[Values], M], mode: str = "", *, sparse: bool = False
+) -> Place[M]:
+    """An entry of the mapping `name` of a section, under the value of slot `by`. `sparse`: not kept while it says nothing
+    (what `make` makes)."""
 
     def fetch(sections: Sections, values: Values) -> M | None:
         found: M | None = getattr(sections[kind], name).get(values[by])
@@ -185,7 +188,10 @@ def entry(kind: type[Any], name: str, by: str, make: Callable[[Values], M], mode
         draft.shelf(kind, name).pop(values[by], None)
 
     def store(draft: Draft, values: Values, changed: M) -> None:
-        draft.shelf(kind, name)[values[by]] = changed
+        if sparse and changed == make(values):
+            drop(draft, values)
+        else:
+            draft.shelf(kind, name)[values[by]] = changed
 
     def keys(sections: Sections, values: Values) -> Iterable[Values]:
         shelf = getattr(sections[kind], name)
@@ -213,11 +219,11 @@ class Line:
     """One row. Values given to `edit`, `undo` and `show` are the line's own and those of the lines that entered its mode.
 
     `edit` None: the line may only stand with `no`. `undo` None: `no` makes no sense here. `no`: the syntax after `no`, if
-    it is not this one with its last arguments left out. `show`: for each time the line is to be printed, its values.
-    `place`: rows next to each other with one place are printed object by object. `order`: of printing, among the rows of
-    a mode. `finish`: what is resolved when all has been read, once for each time that the mode was entered.
-    `effect` False: accepted, and `reason` says why it does nothing; `kept`: it prints back. `refusal`: why it is refused.
-    `leaves`: the mode ends.
+    it is not this one with its last arguments left out (a line that enters a mode: in full). `show`: for each time the
+    line is to be printed, its values. `place`: rows next to each other with one place are printed object by object.
+    `order`: of printing, among the rows of a mode. `finish`: what is resolved when all has been read, once for each time
+    that the mode was entered. `effect` False: accepted, and `reason` says why it does nothing; `kept`: it prints back.
+    `refusal`: why it is refused. `leaves`: the mode ends.
     """
 
     modes: tuple[str, ...]
@@ -245,7 +251,9 @@ class Line:
 
     @no_syntax.default
     def _no_syntax(self) -> Syntax:
-        return Syntax.parse(self.no) if self.no else self.syntax.shortened()
+        if self.no:
+            return Syntax.parse(self.no)
+        return self.syntax if self.enters else self.syntax.shortened()
 
     def written(self, values: Values) -> str:
         """The line that says `values`. Raises ValueError if none does."""
@@ -444,11 +452,13 @@ class Finding:
 
 @frozen
 class Claim:
-    """Something that one package's check knows and another's may need: there is a `kind` called `name`."""
+    """Something that one package's check knows and another's may need: there is a `kind` called `name`. `about` is what
+    that kind of claim agrees on: nothing but its users know."""
 
     kind: str
     name: str
     line: str = ""
+    about: Any = None
 
 
 @frozen

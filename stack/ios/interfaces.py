@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from stack.events import InterfaceKind
 
-__all__ = ["NULL0", "interface_kind", "interface_name", "is_interface_word", "parent_of"]
+__all__ = ["NULL0", "interface_kind", "interface_name", "is_interface_word", "is_ios_name", "parent_of"]
 
 NULL0 = "Null0"
 
@@ -32,7 +32,7 @@ _UNSLOTTED = ("Loopback", "Null", "Tunnel", "Virtual-Access", "Virtual-Template"
 """Kinds that Linux has no devices for, so that a short form without a slash (`lo0`, `tu1`) can mean nothing else."""
 
 _IOS = re.compile(r"([A-Za-z][A-Za-z-]*)(\d{1,10}(?:/\d{1,5}){0,3}(?:\.\d{1,10})?)")
-_LINUX = re.compile(r"[A-Za-z_][A-Za-z0-9_.@:-]{0,14}")  # IFNAMSIZ is 16 with its NUL
+_LINUX = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,14}")  # IFNAMSIZ is 16 with its NUL
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z-]*")
 
 
@@ -75,6 +75,12 @@ def interface_kind(name: str) -> InterfaceKind:
     """What a name of the one spelling stands for; a Linux name is an Ethernet device."""
     letters = _LETTERS.match(name)
     return _KINDS.get(letters[0] if letters else "", InterfaceKind.ETHERNET)
+
+
+def is_ios_name(name: str) -> bool:
+    """Whether a name of the one spelling is IOS's; else it is just any word that Linux would take for a device."""
+    found = _IOS.fullmatch(name)
+    return found is not None and found[1] in _KINDS
 
 
 def parent_of(name: str) -> str:

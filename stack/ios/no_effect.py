@@ -80,7 +80,7 @@ NO_EFFECT: tuple[Line, ...] = (
         "ntp {rest:text}",
     ),
     *_config(_LDP, "mpls ip", "mpls label protocol ldp", "mpls ldp {rest:text}"),
-    *_config(_SHELL, "enable", "disable", "do {rest:text}"),
+    *(no_effect(CONFIG, line, _SHELL, no=False, kept=False) for line in ("enable", "disable", "do {rest:text}")),
     *_interface(
         _LINK,
         "fair-queue",

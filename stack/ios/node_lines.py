@@ -59,7 +59,7 @@ _NODE_LINES = (
         show=lambda node: ({"secret": node.enable_secret, "0": True},) if node.enable_secret else (),
         remove=lambda node, _values: evolve(node, enable_secret=""),
         help="what the shell's `enable` asks for",
-        order=2,
+        order=1,
     ),
     refused(
         CONFIG,
@@ -82,6 +82,8 @@ def _open_vrf(style: VrfStyle) -> Callable[[VrfConfig, Values], VrfConfig]:
     def put(vrf: VrfConfig, values: Values) -> VrfConfig:
         if not values["vrf"] or values["vrf"].lower() == "default":
             raise Refusal("no VRF can have that name: it is the global table's", "vrf")
+        if style is VrfStyle.IP_VRF and values["vrf"].startswith("forwarding "):
+            raise Refusal("`ip vrf forwarding` stands under an interface")
         families = vrf.families | {Afi.IPV4} if style is VrfStyle.IP_VRF else vrf.families
         return evolve(vrf, style=style if not vrf.families else vrf.style, families=families)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import evolve
 
-from stack.addr import Afi
+from stack.addr import RT, Afi
 from stack.config import NodeConfig
 from stack.ios.grammar import (
     CONFIG,
@@ -66,7 +66,8 @@ _NUMBER = "int:1-4294967295"
 def _pile(draft: Draft, shelf: str, name: str, make: Callable[[], Any]) -> dict[int, Any]:
     """The entries of one list (or the sequences of one map) by number, while the text is read.
 
-    The list itself exists at once, so that it can be named; its entries come when the text ends.
+    The list itself exists at once, so that it can be named; its entries come when the text ends. With the last of them
+    it goes.
     """
     held = draft.shelf(NodeConfig, shelf)
     if name not in held:
@@ -77,7 +78,9 @@ def _pile(draft: Draft, shelf: str, name: str, make: Callable[[], Any]) -> dict[
 
     def store(draft: Draft, pile: dict[Any, Any]) -> None:
         shelves = draft.shelf(NodeConfig, shelf)
-        if name in shelves:
+        if not pile and shelf != "access_lists" and not getattr(shelves.get(name), "description", ""):
+            shelves.pop(name, None)
+        elif name in shelves:
             field = "sequences" if shelf == "route_maps" else "entries"
             shelves[name] = evolve(shelves[name], **{field: tuple(pile.values())})
 
@@ -112,7 +115,7 @@ def _remove(
     if "action" not in values and "seq" not in values:
         pile.clear()
         draft.settle()
-        del draft.shelf(NodeConfig, shelf)[name]
+        draft.shelf(NodeConfig, shelf).pop(name, None)
         return
     gone = [number for number, entry in pile.items() if values.get("seq", number) == number and matches(entry, values)]
     if not gone:
@@ -140,8 +143,10 @@ def _prefix_list_lines(afi: Afi, word: str, kind: str, bits: int, order: int) ->
         number = values.get("seq") or _next_number(pile, 5)
         try:
             pile[number] = PrefixEntry(number, _permit(values), values["prefix"], values.get("ge"), values.get("le"))
-        except ValueError as error:
-            raise Refusal(str(error), "prefix") from None
+        except ValueError:
+            length = values["prefix"].length
+            why = f"the prefix has {length} bits, so {length} <= ge <= le <= {bits} is wanted"
+            raise Refusal(why, "ge" if "ge" in values else "le") from None
 
     def same(entry: PrefixEntry, values: Values) -> bool:
         wanted = values.get("prefix", entry.prefix), values.get("action", _word(entry.permit))
@@ -206,7 +211,7 @@ def _prefix_list_lines(afi: Afi, word: str, kind: str, bits: int, order: int) ->
 
 # --- access lists -----------------------------------------------------------------------------------------------------
 
-_SOURCE = "({any:any} | host {address:ipv4} | {address:ipv4} [{wildcard:wildcard}])"
+_SOURCE = "({any:=any} | host {address:ipv4} | {address:ipv4} [{wildcard:wildcard}])"
 _ALL = b"\xff\xff\xff\xff"
 
 
@@ -287,7 +292,7 @@ def _access_list_lines() -> Iterable[Line]:
     for style, mode in (("standard", _STANDARD), ("extended", _EXTENDED)):
         yield Line(
             (CONFIG,),
-            f"ip access-list {{style:{style}}} {{list:word}}",
+            f"ip access-list {{style:={style}}} {{list:word}}",
             "addresses: the first entry that matches decides, and what none matches is denied",
             edit=_open_access,
             undo=_drop_access,
@@ -309,8 +314,8 @@ def _access_list_lines() -> Iterable[Line]:
         show=_show_access,
         no=f"({{seq:{_NUMBER}}} | {number} {{action:permit|deny}} {_SOURCE})",
     )
-    destination = "({to_any:any} | {to_host:host} {to:ipv4} | {to:ipv4} {to_wildcard:wildcard})"
-    source = "({any:any} | host {address:ipv4} | {address:ipv4} {wildcard:wildcard})"
+    destination = "({to_any:=any} | {to_host:=host} {to:ipv4} | {to:ipv4} {to_wildcard:wildcard})"
+    source = "({any:=any} | host {address:ipv4} | {address:ipv4} {wildcard:wildcard})"
     protocol = "{protocol:ip|tcp|udp|icmp|gre|esp|ahp}"
     yield Line(
         (_EXTENDED,),
@@ -354,12 +359,13 @@ def _community_lines(
         _remove(shelf, draft, {**values, "name": name}, same, lambda: make(name))
 
     def show(sections: Sections, _values: Values) -> Iterable[Values]:
-        for name, held in getattr(sections[NodeConfig], shelf).items():
-            plain = [e.number for e in held.entries] == [5 * (i + 1) for i in range(len(held.entries))]
-            for e in held.entries:
+        for name, one in getattr(sections[NodeConfig], shelf).items():
+            plain = [e.number for e in one.entries] == [5 * (i + 1) for i in range(len(one.entries))]
+            for e in one.entries:
                 values: dict[str, Any] = {"name": name, "standard": True, "seq": None if plain else e.number}
-                rts = [c for c in sorted(e.communities) if shelf == "community_lists" or c[1] == 2]
-                soos = [] if shelf == "community_lists" else [c for c in sorted(e.communities) if c[1] == 3]
+                held = sorted(e.communities)
+                rts = held if shelf == "community_lists" else [RT(c) for c in held if c[1] == 2]
+                soos = [] if shelf == "community_lists" else [c for c in held if c[1] == 3]
                 yield {**values, "action": _word(e.permit), "values": tuple(rts), "soos": tuple(soos)}
 
     text = (
@@ -536,7 +542,7 @@ _SETS: tuple[_Row, ...] = (
         ),
     ),
     (
-        "({ip:ip} next-hop {address:ipv4} | {ip:ipv6} next-hop {address:ipv6})",
+        "({ip:=ip} next-hop {address:ipv4} | {ip:=ipv6} next-hop {address:ipv6})",
         "the next hop",
         lambda v: SetNextHop(_IP[v["ip"]], v["address"]),
         lambda held: {"ip": _IP_WORD[held.afi], "address": held.address} if isinstance(held, SetNextHop) else None,

@@ -110,7 +110,9 @@ def _place_no_effect(blocks: Iterable[Block], kept: Iterable[str]) -> list[Block
                 home, line = text[:at], text[at + len(PATH) :]
             at = text.find(PATH, at + 1)
         if home:
-            homes[home].under.insert(0, Block(line, text, []))
+            under = homes[home].under
+            simple = next((i for i, b in enumerate(under) if b.under or b.closing), len(under))
+            under.insert(simple, Block(line, text, []))
         elif PATH not in text:
             plain.append(Block(line, text, [], "", -1))
     return plain

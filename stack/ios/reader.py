@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from stack.config import Config
 from stack.ios.editor import Applied, Editor, Later, located
@@ -50,7 +50,8 @@ class Reading:
 
     def locate(self, line: str) -> int | None:
         """The number of the line that prints as `line`, or begins so; None if there is none."""
-        return located(self._applied, line)
+        found = located(self._applied, line)
+        return found[0] if found else None
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -86,9 +87,10 @@ class _Pass:
                 self._fault(number, line, Wrong("reading stops here: too many faults, or lines"))
                 break
         for loose in self.editor.finish():
-            number = located(self.applied, loose.line) or 0
+            number, one = located(self.applied, loose.line) or (0, None)
             line = self.lines.get(number, loose.line)
-            self._fault(number, line, Wrong(loose.why, column=len(line) - len(line.lstrip()), width=len(line.strip())))
+            wrong = Wrong(loose.why, column=len(line) - len(line.lstrip()), width=len(line.strip()))
+            self._fault(number, line, wrong, one)
 
     def reading(self) -> Reading:
         if self.faults:
@@ -131,7 +133,7 @@ class _Pass:
     def _later(self, number: int, line: str, taken: Later) -> None:
         if taken.under and self.faults:
             last = self.faults[-1]
-            self.faults[-1] = _with_line(last, number)
+            self.faults[-1] = evolve(last, also=(*last.also, number))
             return
         start = len(line) - len(line.lstrip())
         why = f"not in this release: `{taken.row.start}` belongs to {taken.row.package}"
@@ -147,13 +149,13 @@ class _Pass:
             except Wrong:
                 return
 
-    def _fault(self, number: int, line: str, wrong: Wrong) -> None:
+    def _fault(self, number: int, line: str, wrong: Wrong, where: Applied | None = None) -> None:
         self.faults.append(
             Fault(
                 source=self.source,
                 number=number,
-                mode=self.editor.mode,
-                path=self.editor.path,
+                mode=where.mode if where else self.editor.mode,
+                path=where.path if where else self.editor.path,
                 line=line,
                 column=wrong.column,
                 width=wrong.width,
@@ -162,9 +164,3 @@ class _Pass:
                 suggestion=wrong.suggestion,
             )
         )
-
-
-def _with_line(fault: Fault, number: int) -> Fault:
-    from attrs import evolve
-
-    return evolve(fault, also=(*fault.also, number))

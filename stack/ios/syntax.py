@@ -5,8 +5,9 @@
     match tag {tags:int:0-4294967295}...
 
 Words stand for themselves and may be shortened as long as they are unambiguous. `{slot:kind}` takes what the kind
-reads, `{slot:a|b}` one of these words (`old=new`: `old` is taken for `new`), `...` repeats a slot, `[x]` may be absent,
-`(a | b)` is a choice. A word inside brackets or parentheses is noted: its name is True among the values.
+reads, `{slot:a|b}` or `{slot:=a}` one of these words (`old=new`: `old` is taken for `new`), `...` repeats a slot, `[x]`
+may be absent, `(a | b)` is a choice. Words in brackets or parentheses without a slot beside them are noted: `secondary`
+is True among the values if it stood there.
 
 A row is expanded into its alternatives and all rows of a mode are merged into one tree, so that a line is matched against
 all of them at once. Where several readings fit, keywords beat typed slots and those beat names; of names with blanks
@@ -22,7 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from attrs import define, field, frozen
 
-from stack.ios.interfaces import is_interface_word
+from stack.ios.interfaces import is_interface_word, is_ios_name
 from stack.ios.kinds import Kind, Shape, kind_of
 
 __all__ = [
@@ -131,12 +132,17 @@ class Syntax:
 
     def choose(self, values: Values) -> Alternative:
         """The alternative that says all of `values` that this row can say. Raises ValueError if none can."""
-        given = {name for name in self.names if values.get(name) not in (None, False, "", ())}
+        given = {name for name in self.names if _said(values.get(name))}
         fitting = [a for a in self.alternatives if _noted(a, values) <= given]
         best = max(fitting, key=lambda a: len(_noted(a, values)), default=None)
         if best is None:
             raise ValueError(f"{self.text!r} cannot be printed from {dict(values)!r}")
         return best
+
+
+def _said(value: Any) -> bool:
+    """0 says something; nothing, no and the empty do not."""
+    return value is not None and value is not False and value not in ("", b"", ())
 
 
 def _noted(alternative: Alternative, values: Values) -> set[str]:
@@ -153,22 +159,39 @@ def _noted(alternative: Alternative, values: Values) -> set[str]:
 def _choice(pieces: list[re.Match[str]], at: int, *, noted: bool) -> tuple[list[Alternative], int]:
     options: list[Alternative] = []
     sequence: list[Alternative] = [()]
+    says = noted and not _has_slot(pieces, at)
     while at < len(pieces) and pieces[at][3] not in ("]", ")"):
         if pieces[at][3] == "|":
             options += sequence
             sequence, at = [()], at + 1
+            says = noted and not _has_slot(pieces, at)
             continue
-        nexts, at = _element(pieces, at, noted=noted)
+        nexts, at = _element(pieces, at, noted=says)
         sequence = [head + tail for head in sequence for tail in nexts]
         if len(sequence) > MAX_ALTERNATIVES:
             break
     return options + sequence, at
 
 
+def _has_slot(pieces: list[re.Match[str]], at: int) -> bool:
+    """Whether the option that begins at `at` has a slot of its own: then its words need not be noted."""
+    depth = 0
+    for piece in pieces[at:]:
+        bracket = piece[3]
+        depth += (bracket in ("[", "(")) - (bracket in ("]", ")"))
+        if depth < 0 or (depth == 0 and bracket == "|"):
+            return False
+        if depth == 0 and piece[1]:
+            return True
+    return False
+
+
 def _element(pieces: list[re.Match[str]], at: int, *, noted: bool) -> tuple[list[Alternative], int]:
     slot, dots, bracket, word = pieces[at].groups()
     if slot:
         name, _, what = slot.partition(":")
+        if what.startswith("="):
+            return [(Word(what[1:], name, what[1:]),)], at + 1
         if "|" in what:
             pairs = [choice.partition("=") for choice in what.split("|")]
             return [(Word(word, name, meant or word),) for word, _, meant in pairs], at + 1
@@ -224,6 +247,9 @@ def render(syntax: Syntax, values: Values) -> str:
 
 EXACT, SHORTENED = 0, 1
 """Ranks of keywords; slots have their kind's, and a name's second word and later ones one more."""
+
+ANY_WORD = 5
+"""Rank of a word that only Linux might take for a device: it is rather the end of a name."""
 
 
 class Mismatch(NamedTuple):
@@ -295,11 +321,12 @@ class _Trail(NamedTuple, Generic[R]):
 
 class Match(NamedTuple, Generic[R]):
     """`rows`: those whose alternative this is (several packages may act on one line). `spans`: slot -> first word, and
-    one past the last."""
+    one past the last. `full`: no keyword was shortened."""
 
     rows: tuple[R, ...]
     values: dict[str, Any]
     spans: dict[str, tuple[int, int]]
+    full: bool = True
 
 
 @define
@@ -322,15 +349,21 @@ class Tree(Generic[R]):
         walk.run(self._root)
         if not walk.found:
             return walk.mismatch()
+        best = self._best(walk, known)
+        if isinstance(best, Ambiguous):
+            return best
+        return walk.slip(best, known) or _matched(best)
+
+    def _best(self, walk: _Walk[R], known: Known | None) -> _Trail[R] | Ambiguous:
         if len(walk.found) == 1:
-            return _matched(walk.found[0])
+            return walk.found[0]
         merits = [((-_known_length(trail, known), trail.ranks), trail) for trail in walk.found]
         merit, best = min(merits, key=lambda pair: pair[0])
         rivals = [trail for other, trail in merits if other == merit and trail.path != best.path]
         if rivals:
             at = next(i for i, pair in enumerate(zip(best.path, rivals[0].path, strict=True)) if pair[0] != pair[1])
             return Ambiguous(at, tuple(sorted({trail.path[at] for trail in (best, *rivals)})))
-        return _matched(best)
+        return best
 
     def expected(self, tokens: list[Token], line: str) -> tuple[list[str], list[str], bool]:
         """What may follow `tokens`: words, other things wanted, and whether the line may end here."""
@@ -424,6 +457,24 @@ class _Walk(Generic[R]):
             node = _Node[R](words=node.words, slots=[*node.slots, (slot, node)], rows=node.rows)
         pending.append(_took(trail, slot, node, value, end))
 
+    def slip(self, best: _Trail[R], known: Known | None) -> Mismatch | None:
+        """Names with blanks swallow typing errors: `route-map X permt 10` would be the map `X permt 10`. So a new name must
+        not hold a word that is, or nearly is, a keyword which may follow the name."""
+        for note in best.notes:
+            if not note.sort or note.end - note.start < 2 or (known is not None and note.value in known(note.sort)):
+                continue
+            for fork in self.forks:
+                last = fork.notes[-1]
+                if (last.slot, last.start) != (note.slot, note.start) or fork.at >= note.end:
+                    continue
+                word = self.tokens[fork.at].text.lower()
+                if word in fork.node.words:
+                    return self.mismatch()
+                if get_close_matches(word, fork.node.words, 1, 0.8):
+                    wanted = tuple(slot.wants for slot, _ in fork.node.slots)
+                    return Mismatch(fork.at, tuple(fork.node.keywords), wanted, "", fork.sense)
+        return None
+
     def mismatch(self) -> Mismatch:
         """The word that could not be read in the reading that made most sense. A name takes all that follows, so if a word
         that could have come after it is nearly a keyword that may stand there, that word is the one."""
@@ -451,6 +502,8 @@ def _refuse_nothing() -> Any:
 
 def _took(trail: _Trail[R], slot: Slot, node: _Node[R], value: Any, end: int) -> _Trail[R]:
     rank, more = slot.kind.rank, end - trail.at - 1
+    if slot.kind.shape is Shape.INTERFACE and not is_ios_name(str(value)):
+        rank = ANY_WORD
     ranks = (*trail.ranks, rank, *(rank + (slot.kind.shape is Shape.NAME),) * more)
     note = Note(slot.name, value, trail.at, end, slot.repeated, slot.sort)
     return _Trail(node, end, ranks, (*trail.path, *("",) * (more + 1)), (*trail.notes, note))
@@ -466,4 +519,4 @@ def _matched(trail: _Trail[R]) -> Match[R]:
         else:
             values[note.slot] = note.value
             spans[note.slot] = (note.start, note.end)
-    return Match(tuple(trail.node.rows), values, spans)
+    return Match(tuple(trail.node.rows), values, spans, SHORTENED not in trail.ranks)

@@ -30,7 +30,7 @@ def end_row(mode: str) -> Line:
     return Line((mode,), "end", "leave configuration", edit=_nothing, enters=EXEC)
 
 
-@define
+@define(eq=False, repr=False)
 class Table:
     """`rows` of a mode in printing order. `names`: sort of name -> the place and slot of the rows that make such names."""
 
@@ -93,6 +93,9 @@ class Table:
                 if line.effect and words[: len(start)] == start:
                     return True
         return False
+
+    def __repr__(self) -> str:
+        return f"Table({len(self.rows)} modes, {sum(map(len, self.rows.values()))} rows)"
 
     # --- look-ups ---------------------------------------------------------------------------------------------------
 

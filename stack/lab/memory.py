@@ -13,7 +13,8 @@ from attrs import define, field
 
 from stack.addr import format_address, parse_address
 from stack.config import Config
-from stack.lab.checks import Conduct
+from stack.ios.command import CommandError
+from stack.lab.checks import Conduct, Red
 from stack.lab.scenario import device_of
 from stack.lab.testbed import Answer
 from stack.router import Router
@@ -80,7 +81,10 @@ class MemoryTestbed:
         return [Answer(r.reason, format_address(r.sender) if r.sender else "") for r in results]
 
     async def show(self, node: str, command: str) -> Any:
-        return self.routers[node].execute(command).value
+        try:
+            return self.routers[node].execute(command).value
+        except CommandError as error:
+            raise Red(f"{node}: {command}: {error}") from None
 
     async def configure(self, node: str, text: str) -> None:
         self.routers[node].apply(Config.from_ios(text, source=node))

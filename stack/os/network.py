@@ -84,7 +84,8 @@ class _Door:
 
 @define(eq=False)
 class OsNetwork:
-    """Sockets, attachments and the host. `close` gives back what is left; what raised before it still works after."""
+    """Sockets, attachments and the host. Making one needs no privilege; each call names what it lacks. `close` gives
+    back the host ports and netlink sockets."""
 
     _host: OsHost = field(factory=OsHost, init=False)
     host: Host = field(init=False)

@@ -165,6 +165,7 @@ class FramePort(_Reading):
                 self._receiver.close()
                 raise
         super().__init__(self._receiver.fileno())
+        self.receive_fd, self.send_fd = self._receiver.fileno(), self._sender.fileno()
         self.name = device
         self.mtu = mtu
         self.recv_into: Callable[[Buffer], int] = _guarded(self._receiver.recv_into, self._failed)
@@ -199,6 +200,7 @@ class RawPort(_Reading):
                 socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
             )
         super().__init__(self._receiver.fileno())
+        self.receive_fd, self.send_fd = self._receiver.fileno(), -1
         self.name = f"raw {protocol}"
         _queues(self._receiver, receive=RECEIVE_QUEUE)
         self._sender = _raw_sender()
@@ -262,6 +264,7 @@ class RawSendPort:
         except BaseException:
             self._sender.close()
             raise
+        self.receive_fd, self.send_fd = -1, self._sender.fileno()
         self.send: Callable[[Octets], int] = self._sender.send
 
     def recv_into(self, buffer: Buffer, /) -> int:  # noqa: ARG002  (the Port's signature)

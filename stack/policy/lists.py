@@ -175,9 +175,7 @@ class CommunityList:
     entries: tuple[CommunityEntry, ...] = field(default=(), converter=_by_number)
 
     def permits(self, communities: frozenset[int], *, exact: bool = False) -> bool:
-        return not self.entries or next(
-            (e.permit for e in self.entries if e.matches(communities, exact=exact)), False
-        )
+        return not self.entries or next((e.permit for e in self.entries if e.matches(communities, exact=exact)), False)
 
 
 @frozen

@@ -58,6 +58,8 @@ class RoutingService(ServiceShell):
         self.engine = Engine.of(tables.interfaces, tables.nexthops, tables.rib, tables.fib, self.name)
         if left_over:
             self._resync_until = self.now + RESYNC_WITHIN
+            rows = self.seat.bus.rows
+            self.engine.recall({vrf: dict(rows(RouteSelected, vrf).get(self.name, {})) for vrf in tables.fib.fibs})
         self.seat.subscribe(*READS)
         self.received()
 

@@ -39,8 +39,8 @@ class Nhlfe(NamedTuple):
 
 @define(eq=False)
 class LfibTable(KeyedTable[int, Nhlfe]):
-    """Incoming label value -> Nhlfe. `high_water`: the highest dynamic label ever given, so that a writer that was restarted
-    knows which labels may still be remembered by others."""
+    """Incoming label value -> Nhlfe. `resting`: freed labels, until when nobody else may have them, and whose they were; the
+    writer's own, kept here so that it survives the writer."""
 
-    high_water: int = 0
+    resting: dict[int, tuple[float, Fec | None]] = field(factory=dict)
     rule: WriteRule = field(factory=lambda: WriteRule("lfib"))

@@ -129,6 +129,11 @@ class TcpConnection(TransportSide):
             if self.state is State.FIN_WAIT_2:
                 self._linger()
 
+    def vanish(self) -> None:
+        """The power failed: nobody is told, here or there."""
+        self.lost = self.closing = True
+        self.finish()
+
     def finish(self) -> None:
         """Both ends have said and acknowledged all. The owner may still read what waits, and has to close."""
         self.state = State.CLOSED

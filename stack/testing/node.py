@@ -97,17 +97,20 @@ class MemoryNode:
         self.host.add_nic(nic)
         return nic
 
-    def kill(self) -> None:
+    def kill(self, *, silent: bool = False) -> None:
         """What the kernel does when the process is killed: TCP ends with FIN or RST, ports and their devices go.
 
-        Protocols and ports hear nothing of it. Addresses and routes that were added stay behind, but those of devices
-        that went; `drop_ingress` rules go.
+        `silent`: as when the power fails, nothing is sent. Protocols and ports hear nothing of it. Addresses and routes
+        that were added stay behind, but those of devices that went; `drop_ingress` rules go.
         """
         for listener in tuple(self._listeners):
             listener.close()
         self._listeners.clear()
         for connection in tuple(self.tcp.connections.values()):
-            connection.orphan()
+            if silent:
+                connection.vanish()
+            else:
+                connection.orphan()
         for socket in tuple(self.ip.sockets):
             socket.close()
         for port in tuple(self._ports):

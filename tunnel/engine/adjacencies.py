@@ -35,21 +35,21 @@ TRANSPORT_MTU = 1500
 def attached(key: AdjacencyKey, interface: Interface, neighbour: Neighbour | None, created: float) -> Adjacency | None:
     """A neighbour on an attachment: Ethernet, TUN, or on a device that stays with the kernel."""
     row = interface.row
+    down = "" if interface.up else interface.reason or "interface is down"
     if row.kind is InterfaceKind.TUN:
-        return None if key.address else Adjacency(key, AdjacencyKind.TUN, interface.up, interface.mtu, created=created)
+        if key.address:
+            return None
+        return Adjacency(key, AdjacencyKind.TUN, interface.up, interface.mtu, reason=down, created=created)
     if row.kind is not InterfaceKind.ETHERNET or not key.address:
         return None
     mac = neighbour.mac if neighbour else b""
     rewrite = ethernet.head(mac, interface.mac, row.vlan) if mac else b""
     if is_kernels(interface):
         # The kernel resolves for IP; labelled frames need the MAC, which is learnt only where MPLS is on.
-        reason = "" if interface.up else interface.reason
-        return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, rewrite, reason=reason, created=created)
+        return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, rewrite, reason=down, created=created)
     if neighbour is None:
         return None
-    reason = "" if mac else neighbour.state.value
-    if not interface.up:
-        reason = interface.reason or "interface is down"
+    reason = down or ("" if mac else neighbour.state.value)
     return Adjacency(
         key,
         AdjacencyKind.ETHERNET,

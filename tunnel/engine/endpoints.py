@@ -54,14 +54,21 @@ class _Entry:
 
 
 @define
+class _Place:
+    """A transport address of one tunnel: since when, and what is behind it."""
+
+    created: float
+    overlays: set[bytes] = field(factory=set)
+
+
+@define
 class EndpointDatabase:
     """Keyed by (tunnel, overlay). Claims that disagree about the transport address: the first client's counts, until it
     lets go."""
 
     refused: int = 0
     _entries: dict[Claim, _Entry] = field(factory=dict)
-    _transports: dict[tuple[str, bytes], set[bytes]] = field(factory=dict)
-    _created: dict[tuple[str, bytes], float] = field(factory=dict)
+    _places: dict[str, dict[bytes, _Place]] = field(factory=dict)
 
     def claim(self, client: str, tunnel: str, overlay: bytes, transport: bytes | None, now: float) -> set[bytes]:
         """`client` says that `overlay` is at `transport` (None: no longer). The overlays whose transport changed."""
@@ -96,14 +103,18 @@ class EndpointDatabase:
         return {key[1]}
 
     def _join(self, tunnel: str, transport: bytes, overlay: bytes, now: float) -> None:
-        self._transports.setdefault((tunnel, transport), set()).add(overlay)
-        self._created.setdefault((tunnel, transport), now)
+        places = self._places.setdefault(tunnel, {})
+        if transport not in places:
+            places[transport] = _Place(now)
+        places[transport].overlays.add(overlay)
 
     def _leave(self, tunnel: str, transport: bytes, overlay: bytes) -> None:
-        overlays = self._transports[tunnel, transport]
-        overlays.discard(overlay)
-        if not overlays:
-            del self._transports[tunnel, transport], self._created[tunnel, transport]
+        places = self._places[tunnel]
+        places[transport].overlays.discard(overlay)
+        if not places[transport].overlays:
+            del places[transport]
+            if not places:
+                del self._places[tunnel]
 
     def transport(self, tunnel: str, overlay: bytes) -> bytes | None:
         entry = self._entries.get((tunnel, overlay))
@@ -115,27 +126,32 @@ class EndpointDatabase:
 
     def transports(self, tunnel: str) -> frozenset[bytes]:
         """Every remote end of a tunnel: its allow-list."""
-        return frozenset(transport for name, transport in self._transports if name == tunnel)
+        return frozenset(self._places.get(tunnel, ()))
 
     def at(self, transport: bytes) -> tuple[Claim, ...]:
         """(tunnel, overlay) of everything behind a transport address."""
-        tunnels = {name for name, address in self._transports if address == transport}
-        return tuple((name, overlay) for name in tunnels for overlay in self._transports[name, transport])
+        return tuple(
+            (tunnel, overlay)
+            for tunnel, places in self._places.items()
+            if transport in places
+            for overlay in places[transport].overlays
+        )
 
     def all_transports(self) -> set[bytes]:
-        return {transport for _, transport in self._transports}
+        return {transport for places in self._places.values() for transport in places}
 
     def overlays(self, tunnel: str) -> tuple[bytes, ...]:
         return tuple(overlay for name, overlay in self._entries if name == tunnel)
 
     def snapshot(self, names: Mapping[str, str]) -> tuple[Endpoint, ...]:
         """All endpoints, ordered. `names` maps a tunnel as claimed to the interface that it is."""
-        found = []
-        for (tunnel, transport), overlays in self._transports.items():
-            rows = tuple(
-                Overlay(overlay, tuple(sorted(entry.claims)), entry.created)
-                for overlay in sorted(overlays)
-                if (entry := self._entries[tunnel, overlay])
-            )
-            found.append(Endpoint(names.get(tunnel, tunnel), transport, rows, self._created[tunnel, transport]))
+        found = [
+            Endpoint(names.get(tunnel, tunnel), transport, self._overlays(tunnel, place), place.created)
+            for tunnel, places in self._places.items()
+            for transport, place in places.items()
+        ]
         return tuple(sorted(found, key=lambda endpoint: (endpoint.tunnel, endpoint.transport)))
+
+    def _overlays(self, tunnel: str, place: _Place) -> tuple[Overlay, ...]:
+        entries = ((overlay, self._entries[tunnel, overlay]) for overlay in sorted(place.overlays))
+        return tuple(Overlay(overlay, tuple(sorted(entry.claims)), entry.created) for overlay, entry in entries)

@@ -12,7 +12,6 @@ from typing import Any
 from attrs import define, field, frozen
 
 from stack.addr import DEFAULT_VRF, Prefix
-from stack.tables.owned import OwnedRows
 from stack.events import (
     L3VPN_TUNNEL,
     AddressOffered,
@@ -49,8 +48,9 @@ from stack.events import (
     VrfState,
 )
 from stack.nettypes import Device, HostRoute
-from stack.tables.adjacency import Adjacency
+from stack.tables.adjacency import Adjacency, AdjacencyKind
 from stack.tables.nexthop import NextHopTable
+from stack.tables.owned import OwnedRows
 from stack.tables.reception import Reception
 from stack.wire import WireError
 from tunnel.config import TunnelConfig
@@ -71,7 +71,10 @@ from tunnel.engine.outputs import (
 from tunnel.engine.profile import Provision, provision
 from tunnel.wire import arp, nd
 
-__all__ = ["KERNEL_DISTANCE", "Engine", "Snapshot"]
+__all__ = ["KERNEL_DISTANCE", "OWNER", "Engine", "Snapshot"]
+
+OWNER = "tunnel"
+"""This engine's name at the bus."""
 
 KERNEL_DISTANCE = 254
 """Administrative distance of routes that the host's kernel had before us: any other route wins."""
@@ -127,10 +130,10 @@ class Engine:
     adjacencies: dict[AdjacencyKey, Adjacency] = field(factory=dict)
     receptions: dict[str, Reception] = field(factory=dict)
     refused: dict[str, int] = field(factory=dict)
+    host_state: mirror.HostState = field(factory=mirror.HostState)
     neighbours: Neighbours = field(init=False)
     _published: dict[Topic[Any, Any], _Published] = field(factory=dict)
     _kernel_routes: dict[Prefix, Route] = field(factory=dict)
-    _host_state: mirror.HostState = field(factory=mirror.HostState)
     _mirrored_at: int = -1
     _dirty_names: set[str] = field(factory=set)
     _dirty_keys: set[AdjacencyKey] = field(factory=set)
@@ -156,6 +159,11 @@ class Engine:
                 self._neighbour_packet(message, now)
             case _:
                 pass  # Synced: rows that went have been withdrawn already
+
+    def adopt(self, row: Adjacency) -> None:
+        """An adjacency that an earlier incarnation made; before any input. Its neighbour is reached as before, at once."""
+        if row.kind in (AdjacencyKind.ETHERNET, AdjacencyKind.HOST) and row.rewrite:
+            self.neighbours.remember(row.key, row.rewrite[:6])
 
     def reconfigure(self, config: TunnelConfig) -> None:
         self.config = config
@@ -195,6 +203,10 @@ class Engine:
             self.neighbours.set_link(name, links.resolving(row), now)
         self._all_dirty = True  # sources, parents and mirrored addresses hang on interfaces
         self._mirror_dirty = True
+
+    def _interfaces_offered(self, delta: Delta, _now: float) -> None:
+        if delta.owner != OWNER:
+            self._all_dirty = True  # the automatic tunnel may have to take another name
 
     def _endpoints_offered(self, delta: Delta, now: float) -> None:
         for (tunnel, overlay), row in delta.rows.items():
@@ -292,8 +304,7 @@ class Engine:
     def _provision(self) -> list[Output]:
         sources = self.rows.merged(SourceOffered)
         vrfs = self.rows.merged(VrfState)
-        configured = {name for name, i in self.interfaces.items() if name not in self._topic(InterfaceOffered).rows}
-        new = provision(self.config, self.interfaces, sources, vrfs, {*configured, *self.config.tunnels})
+        new = provision(self.config, self.interfaces, sources, vrfs, self._taken_names())
         outputs: list[Output] = []
         if new != self.provisions:
             outputs += [
@@ -311,6 +322,12 @@ class Engine:
         outputs += self._topic(ProfileState).replace({name: p.row for name, p in new.items()})
         outputs += self._topic(AddressOffered).replace(dict(self._link_locals()))
         return outputs
+
+    def _taken_names(self) -> set[str]:
+        """What the automatic tunnels must not be called: interfaces that others offer. (Those of InterfaceState may be our
+        own of before a restart or a change of configuration.)"""
+        offered = self.rows.by_owner(InterfaceOffered)
+        return {*self.config.tunnels, *(name for owner, rows in offered.items() if owner != OWNER for name in rows)}
 
     def _link_locals(self) -> Iterable[tuple[tuple[str, bytes], AddressRow]]:
         """Every Ethernet attachment of ours that speaks IPv6 has a link-local address (RFC 4291 2.8)."""
@@ -452,14 +469,15 @@ class Engine:
             self.nexthops,
             self._destinations(),
         )
-        if state == self._host_state:
+        if state == self.host_state:
             return []
-        self._host_state = state
+        self.host_state = state
         return [Mirror(state)]
 
 
 _HANDLERS: dict[Topic[Any, Any], Callable[[Engine, Delta, float], None]] = {
     InterfaceState: Engine._interfaces_changed,  # noqa: SLF001  (the table is this class's own)
+    InterfaceOffered: Engine._interfaces_offered,  # noqa: SLF001
     EndpointOffered: Engine._endpoints_offered,  # noqa: SLF001
     AdjacencyWanted: Engine._adjacencies_wanted,  # noqa: SLF001
     NextHopState: Engine._next_hops_changed,  # noqa: SLF001

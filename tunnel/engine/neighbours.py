@@ -3,7 +3,8 @@
 An entry exists for a neighbour that a route needs (wanted), or that a packet needed (found). It is asked for three times,
 a second apart; answered, it is good for `REACHABLE` seconds and then asked again in place, so that traffic never waits;
 unanswered, it is dead, and says so. Own addresses are answered for. Nothing is learnt from strangers: a packet changes an
-entry that exists, and makes one only when it asks for one of our addresses.
+entry that exists, and makes one only when it asks for one of our addresses. A full table gives up what never answered
+before what did, so that a scan of a network does not push out its hosts (RFC 6583 6.2).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Event(Enum):
     TIME = "its time has come"
     TIRED = "asked often enough"
     ANSWER = "it answered"
+    HINT = "a MAC that is still to be confirmed"
 
 
 # What each event makes of a neighbour; the whole product of states and events.
@@ -51,16 +53,23 @@ TRANSITIONS: dict[tuple[NeighbourState, Event], NeighbourState] = {
     (NeighbourState.ASKING, Event.TIME): NeighbourState.ASKING,
     (NeighbourState.ASKING, Event.TIRED): NeighbourState.DEAD,
     (NeighbourState.ASKING, Event.ANSWER): NeighbourState.REACHABLE,
+    (NeighbourState.ASKING, Event.HINT): NeighbourState.PROBING,
     (NeighbourState.REACHABLE, Event.TIME): NeighbourState.PROBING,
     (NeighbourState.REACHABLE, Event.TIRED): NeighbourState.PROBING,
     (NeighbourState.REACHABLE, Event.ANSWER): NeighbourState.REACHABLE,
+    (NeighbourState.REACHABLE, Event.HINT): NeighbourState.PROBING,
     (NeighbourState.PROBING, Event.TIME): NeighbourState.PROBING,
     (NeighbourState.PROBING, Event.TIRED): NeighbourState.ASKING,
     (NeighbourState.PROBING, Event.ANSWER): NeighbourState.REACHABLE,
+    (NeighbourState.PROBING, Event.HINT): NeighbourState.PROBING,
     (NeighbourState.DEAD, Event.TIME): NeighbourState.ASKING,
     (NeighbourState.DEAD, Event.TIRED): NeighbourState.ASKING,
     (NeighbourState.DEAD, Event.ANSWER): NeighbourState.REACHABLE,
+    (NeighbourState.DEAD, Event.HINT): NeighbourState.PROBING,
 }
+
+_KEEP_LONGER = (NeighbourState.DEAD, NeighbourState.ASKING, NeighbourState.PROBING, NeighbourState.REACHABLE)
+"""Who makes room first in a full table."""
 
 
 class Link(NamedTuple):
@@ -90,6 +99,7 @@ class Neighbours:
     links: dict[str, Link] = field(factory=dict)
     wanted: set[AdjacencyKey] = field(factory=set)
     refused: dict[str, int] = field(factory=dict)
+    _remembered: dict[AdjacencyKey, bytes] = field(factory=dict)
     _entries: dict[AdjacencyKey, Neighbour] = field(factory=dict)
     _changed: set[AdjacencyKey] = field(factory=set)
     _out: list[SendNeighbourPacket] = field(factory=list)
@@ -103,20 +113,35 @@ class Neighbours:
             return
         if link is None:
             del self.links[name]
-            for key in [key for key in self._entries if key.interface == name]:
-                self._remove(key)
+        else:
+            self.links[name] = link
+        for key in [key for key in self._entries if key.interface == name and not self._belongs(key)]:
+            self._remove(key)
+        if link is None:
             return
-        self.links[name] = link
         if link.answers:
             fresh = set(link.addresses) - (set(old.addresses) if old and old.mac == link.mac else set())
             for address in fresh:
                 self._announce(name, link, address)
+        for key in [key for key in self._remembered if key.interface == name]:
+            self._hint(key, self._remembered.pop(key), now)
         for key in [key for key in self.wanted if key.interface == name and key not in self._entries]:
             self._start(key, now)
 
+    def _belongs(self, key: AdjacencyKey) -> bool:
+        """Whether there may be such a neighbour: one host, not us, and of the link's networks unless a route insists."""
+        link = self.links.get(key.interface)
+        if link is None or key.address in link.addresses or not _is_one(key.address):
+            return False
+        return key in self.wanted or _on_link(link, key.address)
+
+    def remember(self, key: AdjacencyKey, mac: bytes) -> None:
+        """Before anything else: an earlier incarnation reached this neighbour at `mac`. It is used at once, and confirmed."""
+        self._remembered[key] = mac
+
     def want(self, key: AdjacencyKey, now: float) -> None:
         self.wanted.add(key)
-        if key not in self._entries and key.interface in self.links:
+        if key not in self._entries:
             self._start(key, now)
 
     def unwant(self, key: AdjacencyKey) -> None:
@@ -124,11 +149,7 @@ class Neighbours:
 
     def find(self, key: AdjacencyKey, now: float) -> None:
         """A packet needs this neighbour."""
-        link = self.links.get(key.interface)
-        if link is None or key.address in link.addresses or not _on_link(link, key.address):
-            return
-        entry = self._entries.get(key)
-        if entry is None:
+        if key not in self._entries:
             self._start(key, now)
 
     def get(self, key: AdjacencyKey) -> Neighbour | None:
@@ -141,43 +162,72 @@ class Neighbours:
 
     def arp_packet(self, interface: str, packet: arp.Arp, now: float) -> None:
         link = self.links.get(interface)
-        if link is None or packet.operation not in (arp.REQUEST, arp.REPLY):
+        if link is None or packet.operation not in (arp.REQUEST, arp.REPLY) or packet.sender_mac == link.mac:
             return
-        if packet.sender_mac == link.mac:
+        if not _is_hosts(packet.sender_mac):
+            # RFC 1812 3.3.2: a router MUST not believe an ARP reply that claims a broadcast or multicast MAC.
+            self._refuse(f"{interface}: neighbour with the MAC of a group or of nobody")
             return
         if packet.sender in link.addresses:
             self._refuse(f"{interface}: somebody else uses our address")
             return
         asks_us = packet.operation == arp.REQUEST and packet.target in link.addresses and link.answers
-        # RFC 826: merge an entry that exists; add one only if we are the target.
-        self._learn(AdjacencyKey(interface, packet.sender), packet.sender_mac, now, create=asks_us)
+        if any(packet.sender):  # RFC 5227 2.1.1: a probe's sender is all zeros; it is answered, and nothing is learnt
+            # RFC 826: merge an entry that exists; add one only if we are the target.
+            self._learn(AdjacencyKey(interface, packet.sender), packet.sender_mac, now, create=asks_us)
         if asks_us:
             answer = arp.Arp(arp.REPLY, link.mac, packet.target, packet.sender_mac, packet.sender)
             self._out.append(SendNeighbourPacket(interface, packet.sender_mac, ARP_TYPE, arp.encode(answer)))
 
     def nd_packet(self, interface: str, message: nd.Solicitation | nd.Advertisement, now: float) -> None:
         link = self.links.get(interface)
-        if link is None:
+        if link is None or message.mac == link.mac:
             return
-        if isinstance(message, nd.Advertisement):
-            if message.mac and message.target not in link.addresses:
-                self._learn(AdjacencyKey(interface, message.target), message.mac, now, create=False)
-            return
-        if message.target not in link.addresses or not link.answers:
-            return
+        if message.mac and not _is_hosts(message.mac):
+            self._refuse(f"{interface}: neighbour with the MAC of a group or of nobody")
+        elif isinstance(message, nd.Advertisement):
+            if message.target in link.addresses:
+                self._refuse(f"{interface}: somebody else uses our address")
+            else:
+                self._advertised(AdjacencyKey(interface, message.target), message, now)
+        elif message.target in link.addresses and link.answers:
+            if message.source in link.addresses:
+                self._refuse(f"{interface}: somebody else uses our address")
+            elif any(message.source) and not _on_link(link, message.source):
+                self._refuse(f"{interface}: neighbour from another network")
+            else:
+                self._solicited(interface, link, message, now)
+
+    def _advertised(self, key: AdjacencyKey, message: nd.Advertisement, now: float) -> None:
+        """RFC 4861 7.2.5. What would be STALE there is confirmed at once here: PROBING."""
+        old = self._entries.get(key)
+        if old is None or not (message.mac or old.mac):
+            return  # "SHOULD be silently discarded": nobody asked; or without a MAC, while none is known
+        if old.mac and message.mac not in (b"", old.mac) and not message.override:
+            # "MUST NOT update the cache"; a reachable neighbour is confirmed where it was.
+            if old.state is NeighbourState.REACHABLE:
+                self._hint(key, old.mac, now)
+        elif message.solicited:
+            self._learn(key, message.mac or old.mac, now, create=False)
+        elif message.mac not in (b"", old.mac):
+            self._hint(key, message.mac, now)
+
+    def _solicited(self, interface: str, link: Link, message: nd.Solicitation, now: float) -> None:
+        """Answer; a duplicate check (from nobody) is answered to all nodes, and not as solicited (RFC 4861 7.2.4)."""
         probing = not any(message.source)
-        if not probing and message.mac:
-            self._learn(AdjacencyKey(interface, message.source), message.mac, now, create=True)
-        # RFC 4861 7.2.4: the answer to a duplicate check goes to all nodes, not solicited.
+        key = AdjacencyKey(interface, message.source)
+        known = self._entries.get(key)
+        if not probing and message.mac and (known is None or known.mac != message.mac):
+            self._hint(key, message.mac, now)  # RFC 4861 7.2.3: a question does not prove that we are heard
         destination = _ALL_NODES if probing else message.source
         answer = nd.Advertisement(message.target, destination, message.target, link.mac, solicited=not probing)
-        mac = _multicast_mac(_ALL_NODES) if probing or not message.mac else message.mac
+        mac = message.mac or (known.mac if known else b"") or _multicast_mac(_ALL_NODES)
         self._out.append(SendNeighbourPacket(interface, mac, IPV6_TYPE, nd.encode(answer)))
 
     def _learn(self, key: AdjacencyKey, mac: bytes, now: float, *, create: bool) -> None:
-        link = self.links[key.interface]
-        if mac[0] & 1 or not _on_link(link, key.address):
-            self._refuse(f"{key.interface}: neighbour with a group's MAC or from another network")
+        """It answered, from `mac`."""
+        if not _on_link(self.links[key.interface], key.address):
+            self._refuse(f"{key.interface}: neighbour from another network")
             return
         old = self._entries.get(key)
         if old is None and not (create and self._room(key.interface)):
@@ -185,9 +235,24 @@ class Neighbours:
         state = TRANSITIONS[old.state if old else NeighbourState.ASKING, Event.ANSWER]
         since = old.since if old and old.mac == mac else now
         until = now + REACHABLE * (0.75 + self.entropy(1)[0] / 512)
-        self._entries[key] = Neighbour(key, state, mac, until, 0, since)
-        if old is None or old.mac != mac or old.state is NeighbourState.DEAD:
-            self._changed.add(key)
+        self._put(Neighbour(key, state, mac, until, 0, since))
+
+    def _hint(self, key: AdjacencyKey, mac: bytes, now: float) -> None:
+        """It may be at `mac`: that is used, and asked whether it is true."""
+        old = self._entries.get(key)
+        if not self._belongs(key) or (old is None and not self._room(key.interface)):
+            return
+        state = TRANSITIONS[old.state if old else NeighbourState.ASKING, Event.HINT]
+        since = old.since if old and old.mac == mac else now
+        self._put(Neighbour(key, state, mac, now + ASK_EVERY, 1, since))
+        self._ask(key, mac)
+
+    def _put(self, entry: Neighbour) -> None:
+        """Replace an entry. An adjacency looks only at the MAC, and at the state while there is none."""
+        old = self._entries.get(entry.key)
+        self._entries[entry.key] = entry
+        if old is None or old.mac != entry.mac or (not entry.mac and old.state is not entry.state):
+            self._changed.add(entry.key)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -205,26 +270,23 @@ class Neighbours:
             self._remove(entry.key)
             return
         if state is NeighbourState.DEAD:
-            self._entries[entry.key] = Neighbour(entry.key, state, b"", now + DEAD_FOR, 0, now)
-            self._changed.add(entry.key)
+            self._put(Neighbour(entry.key, state, b"", now + DEAD_FOR, 0, now))
             return
         fresh = entry.state is not state
         asked = 1 if fresh else entry.asked + 1
         mac = b"" if state is NeighbourState.ASKING else entry.mac
         since = now if fresh and state is NeighbourState.ASKING else entry.since
-        self._entries[entry.key] = Neighbour(entry.key, state, mac, now + ASK_EVERY, asked, since)
-        if mac != entry.mac or (fresh and state is NeighbourState.ASKING):
-            self._changed.add(entry.key)
+        self._put(Neighbour(entry.key, state, mac, now + ASK_EVERY, asked, since))
         self._ask(entry.key, mac)
 
     def _start(self, key: AdjacencyKey, now: float) -> None:
-        if not self._room(key.interface):
+        if not self._belongs(key) or not self._room(key.interface):
             return
-        self._entries[key] = Neighbour(key, NeighbourState.ASKING, b"", now + ASK_EVERY, 1, now)
-        self._changed.add(key)
+        self._put(Neighbour(key, NeighbourState.ASKING, b"", now + ASK_EVERY, 1, now))
         self._ask(key, b"")
 
     def _room(self, interface: str) -> bool:
+        """Whether one more entry fits, after the one that matters least has made room."""
         mine = [entry for entry in self._entries.values() if entry.key.interface == interface]
         if len(mine) < MAX_NEIGHBOURS:
             return True
@@ -232,7 +294,7 @@ class Neighbours:
         if not spare:
             self._refuse(f"{interface}: neighbour table is full")
             return False
-        self._remove(min(spare, key=lambda entry: entry.since).key)
+        self._remove(min(spare, key=lambda entry: (_KEEP_LONGER.index(entry.state), entry.since)).key)
         return True
 
     def _remove(self, key: AdjacencyKey) -> None:
@@ -286,6 +348,16 @@ _LINK_LOCAL = Prefix.parse("fe80::/10")
 def _multicast_mac(group: bytes) -> bytes:
     """RFC 2464 7."""
     return b"\x33\x33" + group[12:]
+
+
+def _is_hosts(mac: bytes) -> bool:
+    """A MAC that one host can have: no group's, and not all zeros."""
+    return len(mac) == 6 and not mac[0] & 1 and any(mac)
+
+
+def _is_one(address: bytes) -> bool:
+    """An address that one host can have: no group's, no broadcast, and not the unspecified one."""
+    return any(address) and address[0] < (0xFF if len(address) == 16 else 0xE0)
 
 
 def _prefixes(link: Link) -> Iterable[Prefix]:

@@ -156,6 +156,8 @@ class Counters:
     errors: dict[tuple[str, str], int] = field(factory=dict)
     received: dict[str, list[int]] = field(factory=dict)
     sent: dict[str, list[int]] = field(factory=dict)
+    labels: dict[int, int] = field(factory=dict)
+    """Octets that came under each label of the LFIB."""
 
     def drop(self, reason: Drop, interface: str) -> None:
         key = reason, interface

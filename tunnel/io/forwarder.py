@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import define, field
 
@@ -11,12 +11,13 @@ from stack.events import SCOPE_ETHERNET, Fact, Interface, InterfaceKind
 from stack.net import Port
 from stack.tables import Tables
 from stack.tables.adjacency import AdjacencyKind
+from tunnel.io.batch import Arena
 from tunnel.io.counters import Counters, CountersSnapshot
 from tunnel.io.inlet import Inlet
 from tunnel.io.labels import Labels
 from tunnel.io.path import Path
 from tunnel.io.ports import OpenRaw, Outlets
-from tunnel.io.readers import BareReader, Buffer, FrameReader, GreReader, MplsInIpReader, Reader
+from tunnel.io.readers import BareReader, FrameReader, GreReader, MplsInIpReader, Reader
 from tunnel.io.rewrite import GRE, MPLS_IN_IP
 from tunnel.io.tunnels import Tunnels
 
@@ -39,7 +40,7 @@ class Forwarder:
     path: Path = field(init=False)
     labels: Labels = field(init=False)
     tunnels: Tunnels = field(init=False)
-    buffer: Buffer = field(factory=Buffer, init=False)
+    arena: Arena = field(factory=Arena, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.outlets = Outlets(self.open_raw, self.counters)
@@ -73,32 +74,40 @@ class Forwarder:
         self.outlets.attachments[row.name] = port
         self.outlets.generation += 1
         if row.kind is InterfaceKind.TUN:
-            return BareReader(port, self.path, self.labels, self.buffer, inlet)
+            return BareReader(port, self.path, self.labels, self.arena, inlet)
         kernel = default and row.vlan is None
-        return FrameReader(port, self.path, self.labels, self.buffer, inlet, interface.mac, kernel)
+        return FrameReader(port, self.path, self.labels, self.arena, inlet, interface.mac, kernel)
 
     def remove_attachment(self, name: str) -> None:
-        """The port is the caller's to close."""
+        """The port is the caller's to close, after this."""
         self.path.inlets.pop(name, None)
-        if self.outlets.attachments.pop(name, None) is not None:
-            self.outlets.generation += 1
+        port = self.outlets.attachments.pop(name, None)
+        if port is not None:
+            self.outlets.forget(port)
 
     def add_host_port(self, vrf: str, port: Port) -> Reader:
         self.outlets.hosts[vrf] = port
         self.outlets.generation += 1
-        return BareReader(port, self.path, self.labels, self.buffer, self.path.host_inlet(vrf), local=True)
+        return BareReader(port, self.path, self.labels, self.arena, self.path.host_inlet(vrf), local=True)
 
     def remove_host_port(self, vrf: str) -> None:
-        if self.outlets.hosts.pop(vrf, None) is not None:
-            self.outlets.generation += 1
+        port = self.outlets.hosts.pop(vrf, None)
+        if port is not None:
+            self.outlets.forget(port)
 
     def gre(self, port: Port) -> Reader:
         """The raw socket of protocol 47."""
-        return GreReader(port, self.path, self.labels, self.buffer, self.tunnels)
+        return GreReader(port, self.path, self.labels, self.arena, self.tunnels)
 
     def mpls_in_ip(self, port: Port) -> Reader:
         """The raw socket of protocol 137."""
-        return MplsInIpReader(port, self.path, self.labels, self.buffer, self.tunnels)
+        return MplsInIpReader(port, self.path, self.labels, self.arena, self.tunnels)
+
+    def label_octets(self) -> Mapping[int, int]:
+        """Octets that came under each label, since the start."""
+        for inlet in self.path.inlets.values():
+            inlet.harvest(self.counters.labels)
+        return dict(self.counters.labels)
 
     def snapshot(self) -> CountersSnapshot:
         return self.counters.snapshot()

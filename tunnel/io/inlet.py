@@ -49,13 +49,15 @@ class Flows:
 class LabelFlow:
     """What a label leads to, its scope already checked against the ingress.
 
-    `flows`: pop, and look the destination up there. Else a swap: what was under the label goes under `rewrite`'s.
-    `version` 4 or 6: what the packet must be; 0: either.
+    `rewrite`: a swap, what was under the label goes under its labels. None: pop, and look the destination up in `flows`.
+    `version` 4 or 6: what the packet must be; 0: either. `octets`: what came under it by the fast path, not yet in the
+    counters.
     """
 
     version: int
-    flows: Flows | None = None
+    flows: Flows = field(factory=lambda: Flows(""))
     rewrite: Rewrite | None = None
+    octets: int = 0
 
 
 @define(eq=False)
@@ -78,8 +80,15 @@ class Inlet:
     labels: dict[int, LabelFlow] = field(factory=dict)
     flows: dict[str, Flows] = field(factory=dict)
 
+    def harvest(self, counts: dict[int, int]) -> None:
+        """Add what the fast path has counted by label."""
+        for label, flow in self.labels.items():
+            if flow.octets:
+                counts[label] = counts.get(label, 0) + flow.octets
+                flow.octets = 0
+
     def clear(self) -> None:
-        """Forget all that was looked up."""
+        """Forget all that was looked up. What was counted must have been harvested."""
         self.labels.clear()
         for flows in self.flows.values():
             flows.clear()

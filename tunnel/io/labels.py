@@ -68,7 +68,9 @@ class Labels:
         reason = self._admit(row, octets[4 * depth :], came)
         if reason is not None:
             path.drop(reason, came)
-        elif came.cap == 0:
+            return
+        path.counters.labels[label] = path.counters.labels.get(label, 0) + len(octets) - 4
+        if came.cap == 0:
             # "outgoing TTL of the labeled packet is 0 ... MUST NOT be further forwarded" (RFC 3032 2.4.2)
             self._expired(octets[4 * depth :], came)
         elif row.operation is Operation.POP_LOOKUP:
@@ -220,4 +222,5 @@ def _unpadded(octets: bytes, depth: int) -> bytes:
     under = octets[4 * depth :]
     version = under[0] >> 4 if under else 0
     size = int.from_bytes(under[2:4]) if version == 4 else int.from_bytes(under[4:6]) + 40
-    return octets[: 4 * depth + size] if version in (4, 6) and size < len(under) else octets
+    sound = (20 if version == 4 else 40) <= size < len(under)
+    return octets[: 4 * depth + size] if version in (4, 6) and sound else octets

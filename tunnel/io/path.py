@@ -59,7 +59,7 @@ class Path:
     changed: Callable[[], None] = field(default=lambda: None)
     _stamp: int = field(default=-1, init=False)
     _routes: int = field(default=-1, init=False)
-    _waiting: dict[AdjacencyKey, tuple[float, bytes, Arrival]] = field(factory=dict, init=False)
+    waiting: dict[AdjacencyKey, tuple[float, bytes, Arrival]] = field(factory=dict, init=False)
     _errors: Budgets = field(init=False)
     _facts: Budgets = field(init=False)
 
@@ -91,6 +91,7 @@ class Path:
     def forget(self) -> None:
         self.resolver.forget()
         for inlet in self.inlets.values():
+            inlet.harvest(self.counters.labels)
             inlet.clear()
         self.changed()
         self.release()
@@ -203,9 +204,10 @@ class Path:
         row = self.tables.interfaces.get(interface)
         value = int.from_bytes(destination)
         for address, at in row.addresses.items() if row else ():
-            host = (1 << (32 - at.length)) - 1
-            if len(address) == 4 and at.length < 31 and value == int.from_bytes(address) | host:
-                return True
+            if len(address) == 4 and at.length < 31:
+                host = (1 << (32 - at.length)) - 1
+                if value == int.from_bytes(address) | host:
+                    return True
         return False
 
     # --- on ---------------------------------------------------------------------------------------------------------------
@@ -256,26 +258,30 @@ class Path:
 
     def _hold(self, neighbour: AdjacencyKey, packet: bytes, arrival: Arrival) -> None:
         """The latest packet for a neighbour waits until it is resolved; the one before it is dropped."""
-        if neighbour in self._waiting or len(self._waiting) >= MAX_WAITING:
+        if neighbour in self.waiting or len(self.waiting) >= MAX_WAITING:
             self.counters.drop(Drop.UNRESOLVED, neighbour.interface)
-        if neighbour in self._waiting or len(self._waiting) < MAX_WAITING:
-            self._waiting[neighbour] = (self.now(), packet, arrival)
+        if neighbour in self.waiting or len(self.waiting) < MAX_WAITING:
+            self.waiting[neighbour] = (self.now(), packet, arrival)
 
     def release(self) -> None:
         """Send what waited for a neighbour that is there now; give up what has waited too long."""
-        if not self._waiting:
+        if not self.waiting:
             return
-        oldest = self.now() - WAIT
-        for key, (since, packet, arrival) in list(self._waiting.items()):
+        now = self.now()
+        for key, (since, packet, arrival) in list(self.waiting.items()):
             adjacency = self.tables.adjacencies.get(key)
             if adjacency is not None and adjacency.complete:
-                del self._waiting[key]
+                del self.waiting[key]
                 self.ip(packet, arrival)
-            elif since < oldest or (adjacency is not None and adjacency.reason):
-                del self._waiting[key]
+            elif since + WAIT <= now or (adjacency is not None and adjacency.reason):
+                del self.waiting[key]
                 self.counters.drop(Drop.UNRESOLVED, key.interface)
                 if adjacency is not None and adjacency.reason:
                     self.complain(packet, arrival, Complaint.HOST)
+
+    def gives_up(self) -> float | None:
+        """When `release` must be called at the latest."""
+        return min((since + WAIT for since, _, _ in self.waiting.values()), default=None)
 
     def emit(self, out: bytearray, rewrite: Rewrite, original: bytes, arrival: Arrival) -> None:
         """An IP packet, ready but for its size. `original` is as it came, for errors about it."""

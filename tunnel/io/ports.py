@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from attrs import define, field
 
 from stack.net import Port
+from tunnel.io.batch import SendQueue
 from tunnel.io.counters import Counters
 
 __all__ = ["MAX_REMOTES", "Outlets"]
@@ -30,6 +31,7 @@ class Outlets:
     hosts: dict[str, Port] = field(factory=dict)
     generation: int = 0
     _remotes: dict[tuple[int, bytes], Port] = field(factory=dict, init=False)
+    _queues: dict[int, tuple[Port, SendQueue | None]] = field(factory=dict, init=False)
 
     def remote(self, protocol: int, address: bytes) -> Port | None:
         """The raw socket connected to `address`; None if the host refuses one (counted)."""
@@ -57,20 +59,35 @@ class Outlets:
             return self.open_raw(protocol, address)
 
     def _evict(self) -> None:
-        self._remotes.pop(next(iter(self._remotes))).close()
+        self._close(self._remotes.pop(next(iter(self._remotes))))
+
+    def _close(self, port: Port) -> None:
+        self.forget(port)
+        port.close()
+
+    def queue(self, port: Port) -> SendQueue | None:
+        """Where packets wait for one system call to take them; None if `port` takes them one by one."""
+        known = self._queues.get(id(port))
+        if known is None:
+            known = self._queues[id(port)] = port, SendQueue.of(port)
+        return known[1]
+
+    def forget(self, port: Port) -> None:
+        """`port` is about to be closed: nothing may be sent by its descriptor's number any more."""
         self.generation += 1
+        _, queue = self._queues.pop(id(port), (None, None))
+        if queue is not None:
+            queue.descriptor = -1
 
     def keep_only(self, wanted: Collection[tuple[int, bytes]]) -> None:
         """Close the raw sockets of remote PEs that are gone."""
         for key in [key for key in self._remotes if key not in wanted]:
-            self._remotes.pop(key).close()
-            self.generation += 1
+            self._close(self._remotes.pop(key))
 
     def close(self) -> None:
         for port in self._remotes.values():
-            port.close()
+            self._close(port)
         self._remotes.clear()
-        self.generation += 1
 
     def __len__(self) -> int:
         return len(self._remotes)

@@ -1,15 +1,18 @@
 """The hot loops: a reader for each kind of port drains up to 64 packets a wakeup.
 
 What the flow caches know, in packets that need nothing but a rewrite, is done here in place: the header that a rewrite
-holds ready is laid before the packet, in the same buffer, over what it came with. All else is copied out and given to
-`path`, `labels` or `tunnels`, which do the same and more, and count what they drop.
+holds ready is laid before the packet, in the same slot, over what it came with, and the packet waits for the end of the
+batch. All else is copied out and given to `path`, `labels` or `tunnels`, which do the same and more, and count what
+they drop.
 
-These loops are written flat on purpose, and benchmarked (benchmarks/dataplane). An IPv4 header is read as five words:
-their sum modulo 0xFFFF is its checksum (RFC 1071), and a TTL that is one less makes it 0x100 more (RFC 1624).
+`FrameReader.drain` and `GreReader.drain` are written flat on purpose, and benchmarked (benchmarks/dataplane). They take
+IPv4 without options, of TOS 0; `take` has everything. An IPv4 header is read as five words: their sum modulo 0xFFFF is
+its checksum (RFC 1071), and a TTL that is one less makes it 0x100 more (RFC 1624).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from attrs import define, field
@@ -17,6 +20,7 @@ from attrs import define, field
 from stack.events import Ingress, NeighbourPacket
 from stack.net import Port
 from stack.wire import WireError
+from tunnel.io.batch import HEAD, STRIDE, Arena, Intake, SendQueue
 from tunnel.io.counters import Counters, Drop, Slow
 from tunnel.io.inlet import Arrival, Flows, Inlet
 from tunnel.io.labels import Labels
@@ -26,28 +30,23 @@ from tunnel.io.rewrite import Rewrite
 from tunnel.io.tunnels import Tunnels
 from tunnel.wire import ethernet, icmp
 
-__all__ = ["BATCH", "BareReader", "Buffer", "FrameReader", "GreReader", "MplsInIpReader", "Reader"]
-
-BATCH = 64
-"""Packets a wakeup, so that no port starves the others, nor the node's keepalives."""
-
-_HEAD = 192
-"""Octets before what is received, for the longest header that may have to go there."""
-
-_SIZE = 66_000
-_SLACK = 64
-"""Octets behind it, so that a header that is cut short is read as what was there, and refused by its length."""
+__all__ = ["BareReader", "FrameReader", "GreReader", "MplsInIpReader", "Reader"]
 
 _VNET_FRAME = Struct(">H8x6s6xH")
+_VNET_IPV4 = Struct(">H8x6s6xHIIIII")
 _FRAME = Struct(">6s6xH")
 _VNET = Struct(">H")
 _IPV4 = Struct(">IIIII")
 _IPV6 = Struct(">IHBB16x16s")
 _LABELLED = Struct(">IIH")
 _GRE = Struct(">B11xQII")
+_GRE_LABEL_IPV4 = Struct(">B11xQIIIIIII")
+_LABEL_IPV4 = Struct(">IIIIII")
 _WORD = Struct(">I")
+_PART = Struct("=QQ")
 _GRE_MPLS, _GRE_KEY_MPLS, _GRE_IPV4, _GRE_IPV6 = 0x8847, 0x20008847, 0x0800, 0x86DD
 _ND = range(133, 138)
+
 _ODD4 = frozenset((0, 127, *range(224, 256)))
 _ODD6 = frozenset((0, 0xFE, 0xFF))
 """First octets of addresses that the whole path must look at: martian, link scope, multicast."""
@@ -58,53 +57,59 @@ _PLAIN = frozenset((17, 47, 50, 58))
 
 
 @define(eq=False)
-class Buffer:
-    """One for all readers of a forwarder: they drain in turn, and nothing of a packet is kept in it."""
-
-    octets: bytearray = field(factory=lambda: bytearray(_HEAD + _SIZE + _SLACK))
-    view: memoryview = field(init=False)
-    window: memoryview = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.view = memoryview(self.octets)
-        self.window = self.view[_HEAD : _HEAD + _SIZE]
-
-
-@define(eq=False)
 class Reader:
     """What all readers share: the port, the path behind it, and the rewrites in place."""
 
     port: Port
     path: Path
     labels: Labels
-    buffer: Buffer
+    arena: Arena
     counters: Counters = field(init=False)
+    intake: Intake = field(init=False)
+    closed: bool = field(default=False, init=False)
+    again: Callable[[], None] = field(default=lambda: None, init=False)
+    """Called after a port has reported an error: whoever listens to it may have to do so anew."""
 
     def __attrs_post_init__(self) -> None:
         self.counters = self.path.counters
+        self.intake = Intake(self.port, self.arena)
+
+    def close(self) -> None:
+        """No packet comes any more. The port is the caller's to close."""
+        self.closed = True
+        self.intake.close()
 
     def drain(self) -> None:
         """Take what is there, at most a batch. Never raises because of a packet or a port."""
         self.path.refresh()
-        receive, window, take = self.port.recv_into, self.buffer.window, self.take
-        for _ in range(BATCH):
-            try:
-                count = receive(window)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # A socket's pending error (an ICMP error, a device that went down) is cleared by having been told.
-                self.counters.error(self.port.name, error)
-            else:
-                take(count)
+        base = HEAD
+        for count in self.fill():
+            self.take(base, count)
+            base += STRIDE
+        self.flush()
 
-    def take(self, count: int) -> None:
-        """One packet of `count` octets at the start of the window."""
+    def fill(self) -> Sequence[int]:
+        """The lengths of what came, by slot. A port's error is counted, and cleared by having been told."""
+        counts = self.intake.fill()
+        if self.intake.error is not None:
+            self.counters.error(self.port.name, self.intake.error)
+            self.again()
+        return counts
+
+    def take(self, base: int, count: int) -> None:
+        """One packet of `count` octets at `base`."""
         raise NotImplementedError
+
+    def copy(self, base: int, count: int) -> bytes:
+        """A packet for the whole path. What waits goes first, so that packets of a flow stay in order."""
+        if self.arena.touched:
+            self.flush()
+        return bytes(self.arena.view[base : base + count])
 
     def ipv4(self, at: int, end: int, flows: Flows, cap: int) -> bool:
         """Send the IPv4 packet at `at`, in place; False if it needs more than that."""
-        first, second, third, source, destination = _IPV4.unpack_from(self.buffer.octets, at)
+        octets = self.arena.octets
+        first, second, third, source, destination = _IPV4.unpack_from(octets, at)
         rewrite = flows.four.get(destination)
         if rewrite is None and destination >> 24 not in _ODD4:
             rewrite = flows.fixed
@@ -121,43 +126,25 @@ class Reader:
             or (size > rewrite.limit and not self.exempt(rewrite, size, at + 9, at + 33))
         ):
             return False
-        if ttl <= cap:
-            third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF
-        else:
-            third = _fallen(third, ttl - cap + 1)
-        key = first >> 16 << 8 | third >> 24
-        self.rewrite(rewrite, rewrite.headers.get(key) or rewrite.header(key), at, size, third)
-        return True
-
-    def rewrite(self, rewrite: Rewrite, header: bytes, at: int, size: int, third: int) -> None:
-        """Lay `header` before the packet at `at`, the word with its new TTL into it, and send both."""
-        octets = self.buffer.octets
-        start = at - rewrite.size
-        octets[start:at] = header
+        third = _fallen(third, 1 if ttl <= cap else ttl - cap + 1)
         _WORD.pack_into(octets, at + 8, third)
-        packet = self.buffer.view[start : at + size]
-        try:
-            rewrite.send(packet)
-        except OSError as error:
-            self.path.unsent(packet, size, rewrite, error)
-        else:
-            tally = rewrite.tally
-            tally[0] += 1
-            tally[1] += size
+        key = first >> 16 << 8 | third >> 24
+        self.send(rewrite, rewrite.headers.get(key) or rewrite.header(key), at, size)
+        return True
 
     def exempt(self, rewrite: Rewrite, size: int, protocol: int, flags: int) -> bool:
         """Whether a packet needs no look although its rewrite does: it fits, and is no SYN whose MSS is to be clamped.
 
         `protocol`, `flags`: where the packet's protocol and, in TCP, its flags stand.
         """
-        octets = self.buffer.octets
+        octets = self.arena.octets
         if rewrite.hairpin or size > rewrite.room:
             return False
         return octets[protocol] in _PLAIN or (octets[protocol] == _TCP and not octets[flags] & _SYN)
 
     def ipv6(self, at: int, end: int, flows: Flows, cap: int) -> bool:
         """As `ipv4`."""
-        octets = self.buffer.octets
+        octets = self.arena.octets
         first, length, _, hops, destination = _IPV6.unpack_from(octets, at)
         rewrite = flows.six.get(destination)
         if rewrite is None and destination[0] not in _ODD6:
@@ -175,43 +162,92 @@ class Reader:
             return False
         octets[at + 7] = hops
         key = first >> 20 << 8 | hops
-        header = rewrite.headers.get(key) or rewrite.header(key)
-        self.send(rewrite, header, at, size)
+        self.send(rewrite, rewrite.headers.get(key) or rewrite.header(key), at, size)
         return True
-
-    def send(self, rewrite: Rewrite, header: bytes, at: int, size: int) -> None:
-        """Lay `header` before the packet at `at` and send both."""
-        start = at - rewrite.size
-        self.buffer.octets[start:at] = header
-        packet = self.buffer.view[start : at + size]
-        try:
-            rewrite.send(packet)
-        except OSError as error:
-            self.path.unsent(packet, size, rewrite, error)
-        else:
-            rewrite.tally[0] += 1
-            rewrite.tally[1] += size
 
     def label(self, at: int, end: int, inlet: Inlet) -> bool:
         """Send the packet whose only label is at `at`, in place; False if it needs more than that."""
-        word, first, third = _LABELLED.unpack_from(self.buffer.octets, at)
+        word, first, third = _LABELLED.unpack_from(self.arena.octets, at)
         flow = inlet.labels.get(word >> 12)
         if flow is None or not word & 0x100:
             return False
         version = first >> 28
         if flow.version and version != flow.version:
             return False
-        if flow.flows is not None:
-            if version == 4:
-                return self.ipv4(at + 4, end, flow.flows, word & 0xFF)
-            return self.ipv6(at + 4, end, flow.flows, word & 0xFF)
         rewrite = flow.rewrite
+        if rewrite is None:
+            way = self.ipv4 if version == 4 else self.ipv6
+            done = way(at + 4, end, flow.flows, word & 0xFF)
+            flow.octets += end - at - 4 if done else 0
+            return done
         size = first & 0xFFFF if version == 4 else third + 40
-        if rewrite is None or word & 0xFF < 2 or not 20 <= size <= rewrite.limit or size != end - at - 4:
+        if word & 0xFF < 2 or not 20 <= size <= rewrite.limit or size != end - at - 4:
             return False
         key = word & 0xFFF
         self.send(rewrite, rewrite.headers.get(key) or rewrite.header(key), at + 4, size)
+        flow.octets += size
         return True
+
+    def send(self, rewrite: Rewrite, header: bytes, at: int, size: int) -> None:
+        """Lay `header` before the packet at `at` and send both, now or at the end of the batch."""
+        start = at - rewrite.size
+        self.arena.octets[start:at] = header
+        queue = rewrite.queue
+        if queue is None:
+            packet = self.arena.view[start : at + size]
+            try:
+                rewrite.send(packet)
+            except OSError as error:
+                self.path.unsent(packet, size, rewrite, error)
+                return
+        else:
+            if not queue.used:
+                self.arena.touched.append(queue)
+            _PART.pack_into(queue.parts, len(queue.used) << 4, self.arena.origin + start, size + rewrite.size)
+            queue.used.append(rewrite)
+        tally = rewrite.tally
+        tally[0] += 1
+        tally[1] += size
+
+    def flush(self) -> None:
+        """Send all that waits."""
+        for queue in self.arena.touched:
+            try:
+                sent = queue.send(0)
+            except OSError as error:
+                self._flush_slowly(queue, 0, error)
+            else:
+                if sent < len(queue.used):
+                    self._flush_slowly(queue, sent, None)
+            queue.used.clear()
+        self.arena.touched.clear()
+
+    def _flush_slowly(self, queue: SendQueue, first: int, error: OSError | None) -> None:
+        """A batch that did not go as a whole, from packet `first` on, which failed for `error`.
+
+        A full queue takes nothing more. Any other error has been cleared by having been told (data-plane trap 8): it is
+        counted by its errno, and the packet tried once more.
+        """
+        tried = -1
+        while first < len(queue.used):
+            rewrite = queue.used[first]
+            if error is None:
+                try:
+                    first += queue.send(first)
+                    continue
+                except OSError as caught:
+                    error = caught
+            full = isinstance(error, BlockingIOError)
+            if not full:
+                self.counters.error(rewrite.port, error)
+                error = None
+            if full or tried == first:
+                self.counters.drop(Drop.QUEUE_FULL if full else Drop.PORT_ERROR, rewrite.interface)
+                rewrite.tally[0] -= 1
+                rewrite.tally[1] -= queue.size(first) - rewrite.size
+                first += 1
+            else:
+                tried = first
 
 
 def _fallen(third: int, fall: int) -> int:
@@ -228,39 +264,94 @@ class FrameReader(Reader):
     mac: bytes
     kernel: bool = False
     flows: Flows = field(init=False)
+    headroom: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.flows = self.path.flows(self.inlet, self.inlet.vrf)
+        self.headroom = self.port.headroom
 
-    def take(self, count: int) -> None:
-        headroom = self.port.headroom
-        at = _HEAD + headroom + 14
-        if headroom:
-            offload, mac, kind = _VNET_FRAME.unpack_from(self.buffer.octets, _HEAD)
-        else:
-            mac, kind = _FRAME.unpack_from(self.buffer.octets, _HEAD)
-            offload = 0
-        end = _HEAD + count
+    def drain(self) -> None:
+        """As of every reader."""
+        self.path.refresh()
+        counts = self.fill()
         tally = self.inlet.tally
-        tally[0] += 1
-        tally[1] += count - headroom - 14
-        if (
-            (mac == self.mac or not (self.mac or mac[0] & 1))
-            and end >= at + 20
-            and not offload & 0x1FF
-            and (
-                (kind == 0x0800 and not self.kernel and self.ipv4(at, end, self.flows, 255))
-                or (kind == 0x86DD and not self.kernel and self.ipv6(at, end, self.flows, 255))
-                or (kind == 0x8847 and self.inlet.mpls and self.label(at, end, self.inlet))
-            )
-        ):
-            return
-        self.slow(bytes(self.buffer.window[:count]), headroom)
+        tally[0] += len(counts)
+        tally[1] += sum(counts) - len(counts) * (self.headroom + 14)
+        if self.headroom and not self.kernel:
+            self.flat(counts)
+        else:
+            base = HEAD
+            for count in counts:
+                self.take(base, count)
+                base += STRIDE
+        self.flush()
 
-    def slow(self, octets: bytes, headroom: int) -> None:
+    def flat(self, counts: Sequence[int]) -> None:
+        """What most customer packets need, and nothing else; `take` for the rest."""
+        arena, four, own, skip = self.arena, self.flows.four, self.mac, self.headroom + 14
+        octets, origin, touched = arena.octets, arena.origin, arena.touched
+        unpack, put_word, put_part = _VNET_IPV4.unpack_from, _WORD.pack_into, _PART.pack_into
+        base = HEAD
+        for count in counts:
+            offload, mac, kind, first, second, third, source, destination = unpack(octets, base)
+            rewrite = four.get(destination)
+            size = first & 0xFFFF
+            if (
+                rewrite is not None
+                and kind == 0x0800
+                and first >> 16 == 0x4500
+                and mac == own
+                and not offload & 0x1FF
+                and 20 <= size <= count - skip
+                and size <= rewrite.limit
+                and not (first + second + third + source + destination) % 0xFFFF
+                and third > 0x1FFFFFF
+                and source >> 24 not in _ODD4
+                and (header := rewrite.plain[third >> 24]) is not None
+                and (queue := rewrite.queue) is not None
+            ):
+                at = base + skip
+                start = at - rewrite.size
+                octets[start:at] = header
+                put_word(octets, at + 8, third - (0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF))
+                used = queue.used
+                if not used:
+                    touched.append(queue)
+                put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
+                used.append(rewrite)
+                tally = rewrite.tally
+                tally[0] += 1
+                tally[1] += size
+            else:
+                self.take(base, count)
+            base += STRIDE
+
+    def take(self, base: int, count: int) -> None:
+        """Any frame."""
+        headroom = self.headroom
+        if headroom:
+            offload, mac, kind = _VNET_FRAME.unpack_from(self.arena.octets, base)
+        else:
+            mac, kind = _FRAME.unpack_from(self.arena.octets, base)
+            offload = 0
+        at, end = base + headroom + 14, base + count
+        if (mac == self.mac or not (self.mac or mac[0] & 1)) and end >= at + 20 and not offload & 0x1FF:
+            if kind == ethernet.MPLS:
+                if self.inlet.mpls and self.label(at, end, self.inlet):
+                    return
+            elif self.kernel:
+                pass
+            elif kind == ethernet.IPV4:
+                if self.ipv4(at, end, self.flows, 255):
+                    return
+            elif kind == ethernet.IPV6 and self.ipv6(at, end, self.flows, 255):
+                return
+        self.slow(self.copy(base, count))
+
+    def slow(self, octets: bytes) -> None:
         """Everything that a frame may be."""
-        inlet = self.inlet
+        inlet, headroom = self.inlet, self.headroom
         if len(octets) < headroom + 14:
             self.counters.drop(Drop.SHORT_FRAME, inlet.name)
             return
@@ -281,20 +372,19 @@ class FrameReader(Reader):
             return  # the kernel has its own copy
         elif kind not in (ethernet.IPV4, ethernet.IPV6):
             self.counters.drop(Drop.ETHERTYPE, inlet.name)
+        elif not payload or payload[0] >> 4 != (4 if kind == ethernet.IPV4 else 6):
+            self.counters.drop(Drop.NOT_IP, inlet.name)
         elif group:
             self.counters.drop(_group_drop(kind, payload), inlet.name)
         else:
-            self.packets(vnet, payload, 14)
+            _ip(self.path, self.arrival(), vnet, payload, 14)
 
     def arrival(self) -> Arrival:
         return Arrival(self.inlet, Ingress(self.inlet.interface, self.inlet.vrf), self.inlet.vrf)
 
-    def packets(self, vnet: VnetHeader | None, payload: bytes, link: int) -> None:
-        """An IP packet of this attachment, or the many that its sender's hardware would have made of it."""
-        _ip(self.path, self.arrival(), vnet, payload, link)
-
 
 def _ip(path: Path, arrival: Arrival, vnet: VnetHeader | None, payload: bytes, link: int) -> None:
+    """An IP packet of an attachment, or the many that its sender's hardware would have made of it."""
     if vnet is None or not (vnet.flags & 1 or vnet.kind):
         path.ip(payload, arrival)
         return
@@ -341,20 +431,20 @@ class BareReader(Reader):
         super().__attrs_post_init__()
         self.flows = self.path.flows(self.inlet, self.inlet.vrf)
 
-    def take(self, count: int) -> None:
+    def take(self, base: int, count: int) -> None:
         headroom = self.port.headroom
-        octets = self.buffer.octets
-        at, end = _HEAD + headroom, _HEAD + count
+        octets = self.arena.octets
+        at, end = base + headroom, base + count
         tally = self.inlet.tally
         tally[0] += 1
         tally[1] += count - headroom
-        if not self.local and end >= at + 20 and not (headroom and _VNET.unpack_from(octets, _HEAD)[0] & 0x1FF):
+        if not self.local and end >= at + 20 and not (headroom and _VNET.unpack_from(octets, base)[0] & 0x1FF):
             version = octets[at] >> 4
             if version == 4 and self.ipv4(at, end, self.flows, 255):
                 return
             if version == 6 and self.ipv6(at, end, self.flows, 255):
                 return
-        packet = bytes(self.buffer.window[:count])
+        packet = self.copy(base, count)
         inlet = self.inlet
         if len(packet) <= headroom:
             self.counters.drop(Drop.MALFORMED, inlet.name)
@@ -369,20 +459,85 @@ class GreReader(Reader):
 
     tunnels: Tunnels
 
-    def take(self, count: int) -> None:
+    def drain(self) -> None:
+        """As of every reader."""
+        self.path.refresh()
+        self.flat(self.fill())
+        self.flush()
+
+    def flat(self, counts: Sequence[int]) -> None:
+        """GRE, with a key or without, and IPv4 under one label that is popped or swapped; `take` for the rest."""
+        arena, peers = self.arena, self.tunnels.peers
+        octets, origin, touched = arena.octets, arena.origin, arena.touched
+        unpack, unpack_more, put_word = _GRE_LABEL_IPV4.unpack_from, _LABEL_IPV4.unpack_from, _WORD.pack_into
+        put_part = _PART.pack_into
+        base = HEAD
+        for count in counts:
+            outer, addresses, gre, word, first, second, third, source, destination = unpack(octets, base)
+            peer = peers.get(addresses)
+            at, inlet = base + 28, None
+            if peer is not None and gre == _GRE_MPLS:
+                inlet = peer.plain
+            elif peer is not None and gre == _GRE_KEY_MPLS:
+                inlet = peer.keyed.get(word)
+                word, first, second, third, source, destination = unpack_more(octets, at)
+                at += 4
+            size, room = first & 0xFFFF, base + count - at
+            if (
+                inlet is not None
+                and (flow := inlet.labels.get(word >> 12)) is not None
+                and outer == 0x45
+                and word & 0x100
+                and first >> 16 == 0x4500
+                and flow.version != 6
+                and 20 <= size <= room
+                and (rewrite := flow.rewrite or flow.flows.four.get(destination)) is not None
+                and size <= rewrite.limit
+                and (queue := rewrite.queue) is not None
+            ):
+                header = None
+                if flow.rewrite is not None:
+                    if size == room and word & 0xFF > 1:
+                        header = rewrite.headers.get(word & 0xFFF)
+                elif (
+                    1 < third >> 24 <= word & 0xFF
+                    and not (first + second + third + source + destination) % 0xFFFF
+                    and source >> 24 not in _ODD4
+                    and (header := rewrite.plain[third >> 24]) is not None
+                ):
+                    third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF
+                    put_word(octets, at + 8, third)
+                if header is not None:
+                    start = at - rewrite.size
+                    octets[start:at] = header
+                    used = queue.used
+                    if not used:
+                        touched.append(queue)
+                    put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
+                    used.append(rewrite)
+                    flow.octets += room
+                    for tally in (rewrite.tally, inlet.tally):
+                        tally[0] += 1
+                        tally[1] += size
+                    base += STRIDE
+                    continue
+            self.take(base, count)
+            base += STRIDE
+
+    def take(self, base: int, count: int) -> None:
+        """Any GRE packet."""
         if count >= 48:
-            first, addresses, gre, key = _GRE.unpack_from(self.buffer.octets, _HEAD)
+            first, addresses, gre, key = _GRE.unpack_from(self.arena.octets, base)
             peer = self.tunnels.peers.get(addresses)
             if peer is not None and first == 0x45:
                 at, inlet = 24, peer.plain
                 if gre == _GRE_KEY_MPLS:
                     at, inlet = 28, peer.keyed.get(key)
-                if inlet is not None and self.inside(gre, _HEAD + at, _HEAD + count, inlet):
-                    tally = inlet.tally
-                    tally[0] += 1
-                    tally[1] += count - at
+                if inlet is not None and self.inside(gre, base + at, base + count, inlet):
+                    inlet.tally[0] += 1
+                    inlet.tally[1] += count - at
                     return
-        self.tunnels.gre(bytes(self.buffer.window[:count]))
+        self.tunnels.gre(self.copy(base, count))
 
     def inside(self, gre: int, at: int, end: int, inlet: Inlet) -> bool:
         if gre in (_GRE_MPLS, _GRE_KEY_MPLS):
@@ -400,5 +555,5 @@ class MplsInIpReader(Reader):
 
     tunnels: Tunnels
 
-    def take(self, count: int) -> None:
-        self.tunnels.mpls_in_ip(bytes(self.buffer.window[:count]))
+    def take(self, base: int, count: int) -> None:
+        self.tunnels.mpls_in_ip(self.copy(base, count))

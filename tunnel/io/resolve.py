@@ -91,7 +91,18 @@ class Resolver:
             return Refusal(port, interface)
         mss, hairpin = self._by_ingress(ingress, interface)
         tally = self.counters.out_of(interface)
-        made = Rewrite(adjacency, labels, port.send, port.name, port.headroom, tally, mss, hairpin, stacked)
+        made = Rewrite(
+            adjacency,
+            labels,
+            port.send,
+            port.name,
+            port.headroom,
+            tally,
+            mss,
+            hairpin,
+            stacked,
+            self.outlets.queue(port),
+        )
         if len(self._made) >= MAX_REWRITES:
             self._made.clear()
         self._made[ingress, adjacency.key, labels, stacked] = made

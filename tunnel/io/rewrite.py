@@ -15,6 +15,7 @@ from attrs import define, field
 
 from stack.addr import LabelStack
 from stack.tables.adjacency import Adjacency, AdjacencyKind
+from tunnel.io.batch import SendQueue
 
 __all__ = ["Rewrite", "key4", "key6"]
 
@@ -44,7 +45,7 @@ class Rewrite:
     A key is `key4`/`key6`, or, for a packet whose top label was swapped for `labels`, the low 12 bits of the label
     stack entry it came with (TC, S and the TTL, which leaves one less). `room`: the largest packet behind `labels`.
     `limit` is what the fast path compares: `room`, or -1 if the packet needs a look (MSS, hairpin). `tally` counts what
-    leaves. `stacked`: what is behind `labels` begins with a label.
+    leaves. `stacked`: what is behind `labels` begins with a label. `queue`: where `send` may be put off to.
     """
 
     adjacency: Adjacency
@@ -56,14 +57,18 @@ class Rewrite:
     mss: int = 0
     hairpin: bool = False
     stacked: bool = False
+    queue: SendQueue | None = None
     room: int = field(init=False)
     limit: int = field(init=False)
     size: int = field(init=False)
     headers: dict[int, bytes] = field(factory=dict, init=False)
+    plain: list[bytes | None] = field(init=False)
+    """By the TTL that it comes with: the header of an IPv4 packet whose TOS is 0. What the hot loops look at first."""
 
     def __attrs_post_init__(self) -> None:
         self.room = self.adjacency.mtu - 4 * len(self.labels)
         self.limit = -1 if self.mss or self.hairpin else self.room
+        self.plain = [None] * 256
         self.size = len(self.build(1 if self.stacked else key4(0, 1)))
 
     @property
@@ -76,6 +81,8 @@ class Rewrite:
             if len(self.headers) >= MAX_HEADERS:
                 self.headers.clear()
             octets = self.headers[key] = self.build(key)
+            if key >> 8 == _FOUR >> 8 and key & 0xFF < 0xFF:
+                self.plain[(key & 0xFF) + 1] = octets
         return octets
 
     def build(self, key: int) -> bytes:

@@ -21,20 +21,13 @@ from bgp.engine.rib.hops import Hops
 from bgp.engine.rib.loc_rib import LocRib
 from bgp.wire import Attributes, Family, Nlri, Reach, prefix_of
 from stack.addr import FIRST_UNRESERVED_LABEL, unmap_v4
-from stack.events import NextHopKey
 
-__all__ = ["ROUTES_BOUND", "AdjRibIn", "hop_key"]
+__all__ = ["ROUTES_BOUND", "AdjRibIn"]
 
 ROUTES_BOUND = 4_000_000
 """Routes that one neighbour may announce in one family without `maximum-prefix`: beyond, its session is ended."""
 
 _path = tuple.__new__
-
-
-def hop_key(family: Family, vrf: str, next_hop: bytes) -> NextHopKey:
-    """What the decision asks routing about: plain reachability (RFC 4271 9.1.2.1). A VPN route's next hop is in the
-    default table; whether a labelled packet gets there matters to the VRFs that import it."""
-    return NextHopKey("" if family.vpn else vrf, next_hop)
 
 
 @define(eq=False)
@@ -56,6 +49,12 @@ class AdjRibIn:
     disabled: bool = False
     end_of_rib: bool = False
     _sets: WeakValueDictionary[Any, PathSet] = field(factory=WeakValueDictionary)
+    _last: PathSet | None = None
+    _own_asn: bytes = b""
+
+    def __attrs_post_init__(self) -> None:
+        if self.source.view is not None:
+            self._own_asn = self.source.view.local_asn.to_bytes(4)
 
     # --- what the neighbour says --------------------------------------------------------------------------------------
 
@@ -65,20 +64,19 @@ class AdjRibIn:
             return
         vpn, rows, addpath = self.family.vpn, self.rows, self.addpath
         nets, touched = self.loc.nets, self.loc.touched
-        rulings = self._rulings(attributes, reach)
-        one = self.set_of(attributes, reach.next_hop, reach.link_local, rulings) if rulings is not None else None
+        one = self._one_set(attributes, reach)
         added = 0
         for nlri in reach.routes:
-            key = nlri.key
+            key, labels, path_id = nlri
             mine = one
             if mine is None:
                 mine = self._ruled(attributes, reach.next_hop, reach.link_local, nlri)
-            if vpn and (not nlri.labels or nlri.labels[0] < FIRST_UNRESERVED_LABEL):
+            if vpn and (not labels or labels[0] < FIRST_UNRESERVED_LABEL):
                 mine = self._mislabelled(attributes, reach, nlri)
-            row = (key, nlri.path_id) if addpath else key
+            row = (key, path_id) if addpath else key
             old = rows.get(row)
             if old is not None:
-                if old.set is mine and old.nlri.labels == nlri.labels:
+                if old.set is mine and old.nlri.labels == labels:
                     continue
                 self._unuse(old)
             path: Path = _path(Path, (mine, nlri))
@@ -106,7 +104,16 @@ class AdjRibIn:
     def disable(self) -> None:
         """RFC 4760 7: all routes of the family go, and it is ignored for the rest of the session."""
         self.disabled = True
+        self._last = None
         self.purge(len(self.rows))
+
+    def bury(self) -> None:
+        """The neighbour is gone: none of its paths is used from now on, however long `purge` takes."""
+        self._last = None
+        for one in self._sets.values():
+            one.refused = Reason.GONE
+            if one.imported is not None:
+                one.imported.refused = Reason.GONE
 
     def purge(self, limit: int) -> bool:
         """Remove at most `limit` rows; True while some are left."""
@@ -121,6 +128,18 @@ class AdjRibIn:
     def _unuse(self, old: Path) -> None:
         if self.family.vpn:
             self.endpoints.add(old.set.peer_hop, -1)
+
+    def _one_set(self, attributes: Attributes, reach: Reach) -> PathSet | None:
+        """The set of all routes of `reach`; None if policy looks at their prefixes. Often it is that of the last message."""
+        last = self._last
+        if last is not None and last.received is attributes and last.received_hop == reach.next_hop:
+            return last
+        ruling = self._rulings(attributes, reach)
+        if ruling is None:
+            return None
+        found = self.set_of(attributes, reach.next_hop, reach.link_local, ruling)
+        self._last = found if not reach.link_local else None
+        return found
 
     # --- what becomes of it -------------------------------------------------------------------------------------------
 
@@ -159,8 +178,7 @@ class AdjRibIn:
         if view is None:
             return None
         octets = attributes.octets
-        own = view.local_asn.to_bytes(4)
-        if own in octets and attributes.as_path.count(view.local_asn) > self.config.allowas_in:
+        if self._own_asn in octets and attributes.as_path.count(view.local_asn) > self.config.allowas_in:
             return Reason.AS_LOOP
         if b"\0\0\0\0" in octets and 0 in attributes.as_path.asns:
             return Reason.AS_ZERO
@@ -207,7 +225,7 @@ class AdjRibIn:
             received_hop=received_hop,
             attributes=accepted,
             next_hop=next_hop,
-            hop=self.hops.get(hop_key(self.family, self.source.vrf, next_hop)),
+            hop=self.hops.plain("" if self.family.vpn else self.source.vrf, next_hop),
             peer_hop=peer_hop,
             link_local=link_local,
             encap=encap,
@@ -222,6 +240,7 @@ class AdjRibIn:
     def reapply(self) -> int:
         """Run policy over all routes again, as if they had just come; returns how many changed."""
         count = 0
+        self._last = None
         memo: dict[tuple[Attributes, bytes], Reason | Ruling | None] = {}
         for row, old in list(self.rows.items()):
             was, nlri = old

@@ -39,7 +39,8 @@ class _Queued(NamedTuple):
 
 @define(eq=False)
 class Member:
-    """A neighbour in a group. `catchup`: keys it must be told (again) by itself; `end_of_rib`: it is owed one."""
+    """A neighbour in a group. `catchup`: keys it must be told (again) by itself; `end_of_rib`: it is owed one. `version`:
+    of the table, when the member had all of it last."""
 
     source: Source
     queue: deque[bytes] = field(factory=deque)
@@ -47,6 +48,7 @@ class Member:
     catchup: Iterator[bytes] | None = None
     end_of_rib: bool = True
     messages: int = 0
+    version: int = 0
 
     def put(self, octets: bytes) -> None:
         self.queue.append(octets)
@@ -149,6 +151,8 @@ class UpdateGroup:
                 member.put(encode_end_of_rib(self.loc.family))
             else:
                 break
+        if limit > 0:
+            member.version = self.loc.counter.number
         return found
 
     # --- Loc-RIB -> Adj-RIB-Out -> octets -----------------------------------------------------------------------------
@@ -158,12 +162,16 @@ class UpdateGroup:
         withdrawn: dict[bytes, None] = {}
         buckets: dict[tuple[Out, Source | None], list[Nlri]] = {}
         members = {member.source for member in self.members}
-        advertised = self.advertised
+        advertised, nets, default = self.advertised, self.loc.nets, self.default
+        vpn, per_prefix = self.loc.family.vpn, self.outbound.per_prefix
         last: PathSet | None = None
         out: Out | None = None
         bucket: list[Nlri] = []
-        for key in self._take():
-            best = self._best(key)
+        for key in self._take():  # hot: once a route and group; what depends on the set alone is done once a run of routes
+            net = nets.get(key)
+            best = None if net is None else net.best
+            if best is None and default is not None and key == default.nlri.key:
+                best = default
             old = advertised.get(key)
             if best is None:
                 if old is not None:
@@ -172,7 +180,9 @@ class UpdateGroup:
             if best is old and key not in self.forced:
                 continue
             one, nlri = best
-            if one is not last or self.outbound.per_prefix:
+            if one.original is not None:
+                nlri = Nlri(key)  # imported: it came under an RD and with a label, and leaves without
+            if one is not last or per_prefix:
                 last, out = one, self.out(one, nlri)
                 if out is not None:
                     skip = one.source if one.source in members else None
@@ -181,7 +191,7 @@ class UpdateGroup:
                 if old is not None:
                     withdrawn[key] = None
                 continue
-            if self.loc.family.vpn and (out.swap or one.exported_from is not None):
+            if vpn and (out.swap or one.exported_from is not None):
                 label = self._label(best, out)
                 if label.label is None:
                     if old is not None and not label.wait:
@@ -206,13 +216,6 @@ class UpdateGroup:
         for key in keys:
             del pending[key]
         return keys
-
-    def _best(self, key: bytes) -> Path | None:
-        net = self.loc.nets.get(key)
-        best = net.best if net is not None else None
-        if best is None and self.default is not None and key == self.default.nlri.key:
-            return self.default
-        return best
 
     def out(self, one: PathSet, nlri: Nlri) -> Out | None:
         """How `one` is sent to this group, None if it is not."""
@@ -285,11 +288,14 @@ class UpdateGroup:
         buckets: dict[Out, list[Nlri]] = {}
         for key in keys:
             best = self.advertised.get(key)
-            out = None if best is None or best.set.source is member.source else self.out(best.set, best.nlri)
-            if best is None or out is None:
+            if best is None or best.set.source is member.source:
                 gone.append(Nlri(key))
                 continue
-            nlri = best.nlri
+            nlri = best.nlri if best.set.original is None else Nlri(key)
+            out = self.out(best.set, nlri)
+            if out is None:
+                gone.append(nlri)
+                continue
             if out.swap:
                 label = self._label(best, out).label
                 if label is None:

@@ -30,6 +30,7 @@ class Hops:
     ready: dict[tuple[Any, bytes], None] = field(factory=dict)
     fresh: set[Hop] = field(factory=set)
     answers: dict[NextHopKey, NextHopRow] = field(factory=dict)
+    _plain: dict[tuple[str, bytes], Hop] = field(factory=dict)
     _own: dict[str, frozenset[bytes]] = field(factory=dict)
 
     def get(self, key: NextHopKey) -> Hop:
@@ -43,6 +44,14 @@ class Hops:
                 hop.settle()
             elif key in self.answers:
                 self._answer(hop, self.answers[key])
+        return hop
+
+    def plain(self, vrf: str, address: bytes) -> Hop:
+        """What the decision asks about: whether `address` can be reached at all (RFC 4271 9.1.2.1). A VPN route's next hop
+        is in the default table; whether labelled packets get there matters to the VRFs that import it."""
+        hop = self._plain.get((vrf, address))
+        if hop is None:
+            hop = self._plain[vrf, address] = self.get(NextHopKey(vrf, address))
         return hop
 
     def receive(self, rows: Mapping[NextHopKey, NextHopRow | None]) -> None:
@@ -88,4 +97,6 @@ class Hops:
         keep = {hop.key for hop in used}
         for key in [key for key in self.hops if key not in keep]:
             del self.hops[key]
+            if key == NextHopKey(key.vrf, key.address):
+                self._plain.pop((key.vrf, key.address), None)
             self.rows[key] = None

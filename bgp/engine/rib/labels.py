@@ -41,15 +41,23 @@ class Labels:
             del self.users[fec]
             self._requests.pop(fec, None)
             self.rows[fec] = None
+            if (row := self.bound.get(fec)) is not None and row.label is None:
+                del self.bound[fec]
 
     def receive(self, rows: Mapping[Fec, LabelRow | None]) -> None:
         for fec, row in rows.items():
             if row is None:
                 self.bound.pop(fec, None)
+                if fec in self.users:  # what was advertised with it must go: it may soon be somebody else's
+                    self.bound[fec] = LabelRow(None, "the label was taken back")
             else:
                 self.bound[fec] = row
             if fec in self.users:
                 self.changed[fec] = None
+
+    def request(self, fec: Fec) -> LabelRequest | None:
+        """What `fec` was wanted for."""
+        return self._requests.get(fec)
 
     def label(self, fec: Fec) -> int | None:
         row = self.bound.get(fec)

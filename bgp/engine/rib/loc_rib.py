@@ -18,7 +18,7 @@ from bgp.wire import Family
 if TYPE_CHECKING:
     from bgp.engine.rib.adj_out import UpdateGroup
 
-__all__ = ["Change", "LocRib"]
+__all__ = ["Change", "LocRib", "Version"]
 
 
 class Change(NamedTuple):
@@ -27,6 +27,16 @@ class Change(NamedTuple):
     key: bytes
     old: Path | None
     new: Path | None
+
+
+_change = tuple.__new__
+
+
+@define(eq=False)
+class Version:
+    """A table version, as IOS counts it: one for the VPN table of an address family and all VRFs of it."""
+
+    number: int = 0
 
 
 @define(eq=False)
@@ -41,7 +51,7 @@ class LocRib:
     nets: dict[bytes, Net] = field(factory=dict)
     touched: dict[bytes, None] = field(factory=dict)
     groups: list[UpdateGroup] = field(factory=list)
-    version: int = 0
+    counter: Version = field(factory=Version)
 
     def put(self, key: bytes, path: Path, old: Path | None = None) -> None:
         """`path` is new; it takes the place of `old`, as the newest."""
@@ -73,7 +83,8 @@ class LocRib:
 
     def decide(self, keys: Iterable[bytes]) -> list[Change]:
         """Decide `keys` anew. What changed is pending in every update group afterwards."""
-        nets, groups, changes, version = self.nets, self.groups, [], self.version
+        nets, groups, version = self.nets, self.groups, self.counter.number
+        changes: list[Change] = []
         for key in keys:
             net = nets.get(key)
             if net is None:
@@ -94,10 +105,10 @@ class LocRib:
             if new is not old:
                 version += 1
                 net.best, net.version = new, version
-                changes.append(Change(key, old, new))
+                changes.append(_change(Change, (key, old, new)))
                 for group in groups:
                     group.pending[key] = None
-        self.version = version
+        self.counter.number = version
         return changes
 
     def _wait(self, key: bytes, paths: tuple[Path, ...]) -> None:

@@ -36,8 +36,8 @@ from bgp.engine.rib.adj_out import Member, UpdateGroup
 from bgp.engine.rib.endpoints import Endpoints
 from bgp.engine.rib.hops import Hops
 from bgp.engine.rib.labels import Labels
-from bgp.engine.rib.loc_rib import Change, LocRib
-from bgp.engine.rib.local import Local
+from bgp.engine.rib.loc_rib import Change, LocRib, Version
+from bgp.engine.rib.local import OWNER, Local
 from bgp.engine.rib.outbound import Outbound, OutKey
 from bgp.engine.rib.own import OwnAddresses
 from bgp.engine.rib.swaps import Swaps
@@ -115,7 +115,9 @@ class Ribs:
         self._rows: dict[tuple[Topic[Any, Any], str], dict[Any, Any]] = {}
         self._logs: list[RibOutput] = []
         self._purging: list[AdjRibIn] = []
+        self._now = 0.0
         self._due: float | None = None
+        self._expected = _neighbours(config)
         self._sweep_at: float | None = None
         self._sync_at: float | None = None
         self._inputs_at: float | None = None
@@ -123,6 +125,7 @@ class Ribs:
         self._synced = False
         self._told: set[str] = set()
         self._group_number = 0
+        self._versions: dict[tuple[int, int], Version] = {}
 
     # --- start, configuration -----------------------------------------------------------------------------------------
 
@@ -130,13 +133,14 @@ class Ribs:
         """Everything that is published is learnt anew from here on; see SYNC_WITHIN."""
         self._sync_at = now + SYNC_WITHIN
         self._inputs_at = now + INPUTS_WITHIN
-        if not self._expected() and not self.config.listen_ranges:
+        if not self._expected and not self.config.listen_ranges:
             self._sync_at = now
         return self._settle(now)
 
     def reconfigure(self, config: BgpConfig, now: float) -> list[RibOutput]:
         """Sessions are the speaker's; here policies, redistribution, labels and groups follow."""
         old, self.config = self.config, config
+        self._expected = _neighbours(config)
         self.local.config = self.vpn.config = self.own.config = config
         if config.router_id:
             self.local.router_id = config.router_id
@@ -212,7 +216,10 @@ class Ribs:
         self._log("debug", "routes of a neighbour are withdrawn", neighbor=key, reason=reason)
         for family in list(peer.members):
             self._leave(peer, family)
-        self._purging += peer.adj_in.values()
+        self._sweep_at = self._sweep_at or now + SWEEP_EVERY
+        for adj in peer.adj_in.values():
+            adj.bury()
+            self._purging.append(adj)
         self.own.remove_session(peer.view.vrf, peer.view.local)
         self._own_changed()
         return self._touched(now)
@@ -223,7 +230,9 @@ class Ribs:
         if peer is None:
             self._count("update from a neighbour that is not up")
             return []
-        for family in update.disabled:
+        if self._sweep_at is None:
+            self._sweep_at = now + SWEEP_EVERY
+        for family in update.disabled if update.errors else ():
             if (adj := peer.adj_in.get(family)) is not None:
                 adj.disable()
                 self._log("warning", "family disabled until the session ends", neighbor=key, family=str(family))
@@ -233,8 +242,8 @@ class Ribs:
                 self._count("withdrawal of a family that was not negotiated")
             elif unreach.routes:
                 adj.withdraw(unreach.routes)
-        if (ended := update.end_of_rib) is not None and (adj := peer.adj_in.get(ended)) is not None:
-            adj.end_of_rib = True
+        if not update.reach and (ended := update.end_of_rib) is not None and ended in peer.adj_in:
+            peer.adj_in[ended].end_of_rib = True
         if update.attributes is not None:
             for reach in update.reach:
                 adj = peer.adj_in.get(reach.family)
@@ -366,6 +375,8 @@ class Ribs:
             self._split_slow(group)
             if limit_octets <= 0:
                 break
+        if self.labels.rows or self.hops.rows or self._logs or self._sync_at is not None:
+            self._due = self._now  # labels to be swapped are wanted while routes go out
         return found
 
     def has_outgoing(self, key: PeerKey) -> bool:
@@ -411,7 +422,9 @@ class Ribs:
 
     def _selected(self, vrf: str, rows: Mapping[Any, Any]) -> None:
         for prefix in self.local.receive(vrf, rows):
-            self._originate(vrf, prefix)
+            row = rows[prefix]
+            if row is None or row.owner != OWNER or (vrf, prefix) in self.local.placed:
+                self._originate(vrf, prefix)
             if vrf:
                 self._reexport_one(vrf, prefix)
 
@@ -454,7 +467,6 @@ class Ribs:
             if not name or row == self.vpn.vrfs.get(name):
                 continue
             self.vpn.set_vrf(name, row)
-            self.vpn.clear_vrf(name, self.tables)
             if row is None:
                 self._drop_vrf(name)
                 continue
@@ -478,7 +490,6 @@ class Ribs:
                     if path.set.source.local or path.set.original is not None:
                         table.remove(key, path)
                 self.vpn.export(table, self.table(DEFAULT_VRF, vpn_family(afi)), key, None)
-        self.local.selected.pop(name, None)
         for vrf, prefix in [place for place in self.local.placed if place[0] == name]:
             del self.local.placed[vrf, prefix]
 
@@ -526,12 +537,14 @@ class Ribs:
         """The Loc-RIB of one family of one VRF, made when first asked for."""
         found = self.tables.get((vrf, family))
         if found is None:
-            found = self.tables[vrf, family] = LocRib(vrf, family)
+            vpn = family.afi if vrf or family.vpn else 0
+            counter = self._versions.setdefault((vpn, family.afi), Version())
+            found = self.tables[vrf, family] = LocRib(vrf, family, counter=counter)
         return found
 
     def _touched(self, now: float) -> list[RibOutput]:
         """Ask to be woken at once."""
-        self._due = now
+        self._due = self._now = now
         found, self._logs = self._logs, []
         return found
 
@@ -545,7 +558,7 @@ class Ribs:
         return self._settle(now)
 
     def _settle(self, now: float) -> list[RibOutput]:
-        self._due = None
+        self._due, self._now = None, now
         self._apply_hops()
         self._apply_labels()
         self._purge()
@@ -674,8 +687,6 @@ class Ribs:
         if self._inputs_at is not None and (now >= self._inputs_at or self._inputs_ready):
             self._inputs_at = None
             outputs += self._ready()
-        if self._sweep_at is None and len(self.hops.hops) > len(self.peers):
-            self._sweep_at = now + SWEEP_EVERY
         if self._sweep_at is not None and now >= self._sweep_at:
             self._sweep_at = None
             self._sweep()
@@ -686,15 +697,16 @@ class Ribs:
             outputs += [SyncedOut(topic) for topic in _SYNCED]
         return outputs
 
-    def _expected(self) -> set[PeerKey]:
-        neighbours = (merged(self.config, one) for one in self.config.neighbors.values())
-        return {(one.vrf, one.address) for one in neighbours if not one.shutdown}
-
     def _converged(self) -> bool:
-        """All neighbours are up and have sent all they have, and what came is decided (RFC 4724 4.1's restarting side)."""
+        """All neighbours are up and have sent all they have, what came is decided (RFC 4724 4.1's restarting side), and what
+        follows from it is wanted: next hops were answered, and labels asked for as VPN routes went out."""
         if self.config.listen_ranges or not self._inputs_ready or self._due is not None:
             return False
-        peers = [self.peers.get(key) for key in self._expected()]
+        if any(not hop.known for hop in self.hops.hops.values()):
+            return False
+        if any(group.pending for group in self._all_groups() if group.loc.family.vpn):
+            return False
+        peers = [self.peers.get(key) for key in self._expected]
         return all(p is not None and all(adj.end_of_rib for adj in p.adj_in.values()) for p in peers)
 
     def _sweep(self) -> None:
@@ -716,6 +728,11 @@ class Ribs:
     def path_out(self, group: UpdateGroup, key: bytes) -> Path | None:
         """What the members of `group` were last told of `key`."""
         return group.advertised.get(key)
+
+
+def _neighbours(config: BgpConfig) -> frozenset[PeerKey]:
+    """Those that should come up."""
+    return frozenset(key for key, one in config.neighbors.items() if not merged(config, one).shutdown)
 
 
 def _family_config(view: PeerView, family: Family) -> NeighborFamily:

@@ -52,7 +52,7 @@ from stack.tables.table import Writer
 
 __all__ = ["L3VPN", "TURN", "Engine", "Log", "Output", "Publish"]
 
-TURN = 5_000
+TURN = 2_000
 """Prefixes that one `settle` judges anew, so that a node with a full table still answers its keepalives in time."""
 
 L3VPN = "l3vpn"
@@ -75,11 +75,6 @@ class Log(NamedTuple):
 Output = Publish | Log
 
 
-class _Judged(NamedTuple):
-    candidate: Candidate
-    leaf: Leaf
-
-
 @define(eq=False)
 class Engine:
     """`tables` are written directly: they are plain structures, and nobody reads them while the engine runs."""
@@ -93,11 +88,12 @@ class Engine:
     resolver: Resolver = field(init=False)
     selected: dict[str, dict[Prefix, Selected]] = field(factory=dict)
     _vrfs: set[str] = field(factory=set)
-    _dirty: dict[tuple[str, Prefix], None] = field(factory=dict)
+    _dirty: dict[str, dict[Prefix, None]] = field(factory=dict)
     _derived: dict[Derived, set[str]] = field(factory=dict)
     _asked: set[Node] = field(factory=set)
     _leaving: set[str] = field(factory=set)
     _sweeping: bool = False
+    _recalled: Mapping[str, Mapping[Prefix, Selected]] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.resolver = Resolver(self.offers, self.interfaces.current)
@@ -140,7 +136,7 @@ class Engine:
             self.resolver.vrfs.discard(name)
             self._leaving.add(name)
         self.resolver.touch("vrf", name)
-        self._dirty.update(((name, prefix), None) for prefix in self.offers.tables.get(name, ()))
+        self._spoil(name, self.offers.tables.get(name, ()))
 
     def _profiles(self) -> Iterable[ProfileRow]:
         return self.resolver.profiles.values()
@@ -161,28 +157,38 @@ class Engine:
 
     def _offer(self, vrf: str, prefix: Prefix, owner: str, route: Route | None, now: float) -> None:
         before = self.offers.get(vrf, prefix)
-        if self.offers.put(vrf, prefix, owner, route, now):
-            self._relink(vrf, prefix, before, self.offers.get(vrf, prefix))
+        node = self.resolver.node
+        nodes = () if route is None else tuple([node(via.key()) for via in route.vias])
+        if self.offers.put(vrf, prefix, owner, route, now, nodes):
+            self._relink(vrf, prefix, before, nodes)
             self.resolver.touch_prefix(vrf, prefix)
-            self._dirty[vrf, prefix] = None
+            self._spoil(vrf, (prefix,))
 
-    def _relink(self, vrf: str, prefix: Prefix, before: tuple[Offer, ...], now: tuple[Offer, ...]) -> None:
-        """Keep each next hop's list of users."""
-        old = {via.key() for offer in before for via in offer.route.vias}
-        new = {via.key() for offer in now for via in offer.route.vias}
-        for key in new - old:
-            node = self.resolver.node(key)
+    def _relink(self, vrf: str, prefix: Prefix, before: tuple[Offer, ...], nodes: tuple[Node, ...]) -> None:
+        """Keep each next hop's list of users. `nodes` are those of the new route."""
+        for node in nodes:
             users = node.users.get(vrf)
             if users is None:
                 users = node.users[vrf] = set()
             users.add(prefix)
-        for key in old - new:
-            node = self.resolver.nodes[key]
-            users = node.users[vrf]
-            users.discard(prefix)
-            if not users:
-                del node.users[vrf]
-                self.resolver.released.add(node)
+        if not before:
+            return
+        left = {node for offer in self.offers.get(vrf, prefix) for node in offer.nodes}
+        for offer in before:
+            for node in offer.nodes:
+                if node not in left and vrf in node.users:
+                    users = node.users[vrf]
+                    users.discard(prefix)
+                    if not users:
+                        del node.users[vrf]
+                        self.resolver.released.add(node)
+
+    def _spoil(self, vrf: str, prefixes: Iterable[Prefix]) -> None:
+        """These prefixes must be judged anew."""
+        dirty = self._dirty.get(vrf)
+        if dirty is None:
+            dirty = self._dirty[vrf] = {}
+        dirty.update(dict.fromkeys(prefixes))
 
     def _feed_wanted(self, delta: Delta, _now: float) -> None:
         for key, row in delta.rows.items():
@@ -241,7 +247,7 @@ class Engine:
     @property
     def pending(self) -> int:
         """Prefixes that `settle` has left over."""
-        return len(self._dirty)
+        return sum(map(len, self._dirty.values()))
 
     def settle(self, now: float, limit: int = TURN) -> list[Output]:
         """Bring the tables up to date; what to publish."""
@@ -286,7 +292,7 @@ class Engine:
 
     def _note_refusals(self, refusals: set[CandidateRef], outputs: list[Output]) -> None:
         for ref in sorted(refusals):
-            self._dirty[ref.vrf, ref.prefix] = None
+            self._spoil(ref.vrf, (ref.prefix,))
             if ref in self.resolver.refused:
                 values = {"vrf": ref.vrf or "default", "prefix": str(ref.prefix), "owner": ref.owner}
                 outputs.append(Log(f"{RECURSION}: a route would lead to itself and is refused", values))
@@ -305,22 +311,38 @@ class Engine:
             self.nexthop_writer.put(node.id, row)
             if found.shape != old.shape:
                 for vrf, prefixes in node.users.items():
-                    self._dirty.update(dict.fromkeys((vrf, prefix) for prefix in prefixes))
+                    self._spoil(vrf, prefixes)
 
     def _settle_routes(self, now: float, limit: int, outputs: list[Output]) -> None:
-        published: dict[str, dict[Prefix, Selected | None]] = {}
-        dirty = self._dirty
-        if len(dirty) <= limit:
-            self._dirty = {}
-        else:
-            dirty = dict.fromkeys(islice(dirty, limit))
-            for item in dirty:
-                del self._dirty[item]
-        for vrf, prefix in dirty:
+        for vrf in list(self._dirty):
+            if limit <= 0:
+                break
+            dirty = self._dirty.pop(vrf)
+            if len(dirty) > limit:
+                rest = dirty
+                dirty = dict.fromkeys(islice(rest, limit))
+                for prefix in dirty:
+                    del rest[prefix]
+                self._dirty[vrf] = rest
+            limit -= len(dirty)
+            if rows := self._settle_vrf(vrf, dirty, now):
+                outputs.append(Publish(RouteSelected, rows, vrf))
+        if self._leaving and not self._dirty:
+            for vrf in self._leaving:
+                self.selected.pop(vrf, None)
+                self.rib_writer.drop(vrf)
+                self.fib_writer.drop(vrf)
+            self._leaving.clear()
+
+    def _settle_vrf(self, vrf: str, dirty: Iterable[Prefix], now: float) -> dict[Prefix, Selected | None]:
+        """Judge these prefixes; what changed of RouteSelected."""
+        stands = self.selected.get(vrf)
+        if stands is None:
+            stands = self.selected[vrf] = {}
+        recalled = self._recalled.get(vrf)
+        rows: dict[Prefix, Selected | None] = {}
+        for prefix in dirty:
             row = self._judge_prefix(vrf, prefix, now)
-            stands = self.selected.get(vrf)
-            if stands is None:
-                stands = self.selected[vrf] = {}
             old = stands.get(prefix)
             if row is None:
                 if old is None:
@@ -329,15 +351,11 @@ class Engine:
             elif old is not None and old[:3] == row[:3]:
                 continue
             else:
+                if recalled is not None and (earlier := recalled.get(prefix)) and earlier[:3] == row[:3]:
+                    row = earlier
                 stands[prefix] = row
-            published.setdefault(vrf, {})[prefix] = row
-        outputs.extend(Publish(RouteSelected, rows, vrf) for vrf, rows in published.items())
-        if self._leaving and not self._dirty:
-            for vrf in self._leaving:
-                self.selected.pop(vrf, None)
-                self.rib_writer.drop(vrf)
-                self.fib_writer.drop(vrf)
-            self._leaving.clear()
+            rows[prefix] = row
+        return rows
 
     def _judge_prefix(self, vrf: str, prefix: Prefix, now: float) -> Selected | None:
         """Write the prefix's RIB entry and FIB leaf; the winner."""
@@ -346,44 +364,49 @@ class Engine:
             self.rib_writer.remove(vrf, prefix)
             self.fib_writer.remove(vrf, prefix)
             return None
+        if len(offers) == 1 and not offers[0].route.override:  # most prefixes
+            winner, leaf = self._judge(vrf, prefix, offers[0])
+            self.rib_writer.put(vrf, prefix, Entry((winner,)))
+            if not winner.usable:
+                self.fib_writer.remove(vrf, prefix)
+                return None
+            self.fib_writer.put(vrf, prefix, leaf)
+            return Selected(winner.owner, winner.route, winner.next_hop, now)
+        return self._judge_rivals(vrf, prefix, offers, now)
+
+    def _judge_rivals(self, vrf: str, prefix: Prefix, offers: tuple[Offer, ...], now: float) -> Selected | None:
         judged = [self._judge(vrf, prefix, offer) for offer in offers]
-        plain = [j for j, offer in zip(judged, offers, strict=True) if not offer.route.override]
-        winner = next((j for j in plain if j.candidate.usable), None)
-        override = None
-        if winner is not None and len(plain) < len(judged):
-            override = next(
-                (j for j, o in zip(judged, offers, strict=True) if o.route.override and j.candidate.usable), None
-            )
-        entry = Entry(tuple(j.candidate for j in plain), override.candidate if override else None)
-        self.rib_writer.put(vrf, prefix, entry)
-        if winner is None:
+        plain = [(c, leaf) for c, leaf in judged if not c.route.override]
+        best = next(((c, leaf) for c, leaf in plain if c.usable), None)
+        override = next(((c, leaf) for c, leaf in judged if c.route.override and c.usable), None)
+        if best is None:
+            self.rib_writer.put(vrf, prefix, Entry(tuple([c for c, _ in plain])))
             self.fib_writer.remove(vrf, prefix)
             return None
-        in_use = override or winner
-        self.fib_writer.put(vrf, prefix, in_use.leaf)
-        return Selected(winner.candidate.owner, winner.candidate.route, in_use.candidate.next_hop, now)
+        in_use, leaf = override or best
+        self.rib_writer.put(vrf, prefix, Entry(tuple([c for c, _ in plain]), override[0] if override else None))
+        self.fib_writer.put(vrf, prefix, leaf)
+        return Selected(best[0].owner, best[0].route, in_use.next_hop, now)
 
-    def _judge(self, vrf: str, prefix: Prefix, offer: Offer) -> _Judged:
+    def _judge(self, vrf: str, prefix: Prefix, offer: Offer) -> tuple[Candidate, Leaf]:
         """Whether an owner's route leads anywhere, and by which way."""
-        owner, route, since = offer
+        owner, route, since, nodes = offer
         if self.resolver.refused and CandidateRef(vrf, prefix, owner) in self.resolver.refused:
-            return _Judged(Candidate(owner, route, 0, False, RECURSION, since), _DISCARD)
-        if not route.vias:
-            return _Judged(Candidate(owner, route, 0, True, "", since), _DISCARD)
+            return Candidate(owner, route, 0, False, RECURSION, since), _DISCARD
+        if not nodes:
+            return Candidate(owner, route, 0, True, "", since), _DISCARD
         if owner in _DERIVED:
             return self._judge_derived(prefix, offer)
         reason = ""
-        for via in route.vias:
-            node = self.resolver.nodes[via.key()]
-            found = node.result
+        for via, node in zip(route.vias, nodes, strict=True):
+            found: Resolution = node.result
             if found.usable:
                 leaf = _leaf(node, via)
-                number = node.id if leaf.kind is LeafKind.FORWARD else 0
-                return _Judged(Candidate(owner, route, number, True, "", since), leaf)
+                return Candidate(owner, route, leaf.next_hop, True, "", since), leaf
             reason = reason or found.reason
-        return _Judged(Candidate(owner, route, 0, False, reason, since), _DISCARD)
+        return Candidate(owner, route, 0, False, reason, since), _DISCARD
 
-    def _judge_derived(self, prefix: Prefix, offer: Offer) -> _Judged:
+    def _judge_derived(self, prefix: Prefix, offer: Offer) -> tuple[Candidate, Leaf]:
         """Connected and local routes stand while their interface is up, whoever is or is not behind it."""
         via = offer.route.vias[0]
         interface = self.interfaces.current.get(via.interface)
@@ -391,13 +414,13 @@ class Engine:
         if is_receive(prefix, offer.route):
             leaf = Leaf(LeafKind.RECEIVE, interface=via.interface)
         elif interface is not None and interface.row.point_to_point:
-            number = self.resolver.nodes[via.key()].id
+            number = offer.nodes[0].id
             leaf = Leaf(LeafKind.FORWARD, number)
         elif interface is not None and interface.row.kind is InterfaceKind.LOOPBACK:
             leaf = _DISCARD
         else:
             leaf = Leaf(LeafKind.ATTACHED, interface=via.interface)
-        return _Judged(Candidate(offer.owner, offer.route, number, True, "", offer.since), leaf)
+        return Candidate(offer.owner, offer.route, number, True, "", offer.since), leaf
 
     def _answer(self, changed: Mapping[Node, Resolution], gone: Iterable[Node], outputs: list[Output]) -> None:
         """Tell clients of the next hops that they asked about."""
@@ -416,7 +439,7 @@ class Engine:
             outputs.append(Publish(NextHopState, rows))
 
     def _want_adjacencies(self, outputs: list[Output]) -> None:
-        """A profile's endpoints come with EndpointOffered; all other neighbours are wanted while a route needs them."""
+        """Neighbours are wanted while a next hop in use leads to them."""
         if not self.resolver.changed_wants:
             return
         rows: dict[AdjacencyKey, bool | None] = {
@@ -427,12 +450,17 @@ class Engine:
 
     # --- after a restart --------------------------------------------------------------------------------------------------
 
+    def recall(self, selected: Mapping[str, Mapping[Prefix, Selected]]) -> None:
+        """What an earlier incarnation had selected: a winner that still is keeps its age, and nobody sees a change."""
+        self._recalled = selected
+
     def sweep(self) -> None:
         """All owners have said what they hold: as soon as all is judged, remove what an earlier incarnation left."""
         self._sweeping = True
 
     def _sweep(self) -> None:
         self._sweeping = False
+        self._recalled = {}
         self.resolver.ids.clear()
         self.interface_writer.keep_only(self.interfaces.current)
         self.nexthop_writer.keep_only({node.id: True for node in self.resolver.nodes.values()})

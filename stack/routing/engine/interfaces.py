@@ -24,6 +24,9 @@ UNNUMBERED = "unnumbered"
 """`AddressRow.origin` of a borrowed address."""
 
 
+LINK_LOCAL = Prefix.parse("fe80::/10")
+
+
 class Derived(NamedTuple):
     """A route that an interface's address implies. `owner`: 'connected' or 'local'."""
 
@@ -161,12 +164,15 @@ def _is_sub(row: InterfaceRow) -> bool:
 
 def derived_routes(interface: Interface | None) -> Iterator[Derived]:
     """Connected prefixes of an interface that is up, and its own addresses as host routes (none for a /32 or /128, whose
-    connected route is its own address already)."""
+    connected route is its own address already). A link-local prefix is no route (RFC 4291 2.5.6: routers MUST NOT forward
+    such packets to other links); its neighbours are reached by interface and address."""
     if interface is None or not interface.up:
         return
     for address, row in interface.addresses.items():
         if row.origin == UNNUMBERED:
             continue
-        yield Derived(interface.vrf, Prefix.of(address, row.length), "connected")
-        if row.length < len(address) * 8:
+        link_local = LINK_LOCAL.covers(address)
+        if not link_local:
+            yield Derived(interface.vrf, Prefix.of(address, row.length), "connected")
+        if link_local or row.length < len(address) * 8:
             yield Derived(interface.vrf, Prefix.host(address), "local")

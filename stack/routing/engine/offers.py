@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import define, field
 
@@ -15,11 +15,12 @@ __all__ = ["Offer", "Offers", "Watched", "is_receive"]
 
 
 class Offer(NamedTuple):
-    """An owner's route. `since`: when it came, or last changed."""
+    """An owner's route. `since`: when it came, or last changed. `nodes`: the next hops of its vias."""
 
     owner: str
     route: Route
     since: float
+    nodes: tuple[Any, ...] = ()
 
     def rank(self) -> tuple[int, int, str]:
         """Least administrative distance first, then least metric; the owner's name makes the order total."""
@@ -46,7 +47,9 @@ class Offers:
         table = self.tables.get(vrf)
         return table.get(prefix, _NONE) if table else _NONE
 
-    def put(self, vrf: str, prefix: Prefix, owner: str, route: Route | None, now: float) -> bool:
+    def put(
+        self, vrf: str, prefix: Prefix, owner: str, route: Route | None, now: float, nodes: tuple[Any, ...] = ()
+    ) -> bool:
         """Set or withdraw an owner's route; False if nothing changed."""
         table = self.tables.get(vrf)
         if table is None:
@@ -55,7 +58,7 @@ class Offers:
         if old is None:
             if route is None:
                 return False
-            table[prefix] = (Offer(owner, route, now),)
+            table[prefix] = (Offer(owner, route, now, nodes),)
             self._count(vrf, prefix, 1)
             return True
         for offer in old:
@@ -68,7 +71,7 @@ class Offers:
                 return False
         rest = [offer for offer in old if offer.owner != owner]
         if route is not None:
-            rest.append(Offer(owner, route, now))
+            rest.append(Offer(owner, route, now, nodes))
         if rest:
             table[prefix] = tuple(sorted(rest, key=Offer.rank)) if len(rest) > 1 else tuple(rest)
         else:

@@ -27,9 +27,9 @@ from bgp.wire import (
     Unreach,
     Update,
     decode,
+    ip_key,
     key_text,
     vpn_key,
-    ip_key,
 )
 from stack.addr import RD, RT, Afi, Prefix, Safi, format_address, parse_address
 from stack.events import (
@@ -126,7 +126,7 @@ class TestPeer:
         """What waits for this neighbour, decoded."""
         found = []
         for octets in self.world.ribs.outgoing(self.key, limit):
-            message = decode(octets, Session(ebgp=False))
+            message = decode(octets, Session(ebgp=not self.view.ibgp))
             assert isinstance(message, Update)
             assert not message.errors, message.errors
             found.append(message)

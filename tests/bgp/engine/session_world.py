@@ -246,8 +246,11 @@ class World:
 
     def run(self, seconds: float) -> None:
         """Everything that happens in the next `seconds`."""
-        until = self.now + seconds
+        until, turns, turn_of = self.now + seconds, 0, self.now
         while True:
+            turns = turns + 1 if self.now == turn_of else 0
+            turn_of = self.now
+            assert turns < 100_000, "time stands still"
             timers = [(when, node) for node in self.nodes.values() if (when := node.speaker.deadline()) is not None]
             timer = min((when for when, _ in timers), default=None)
             event = self._events[0][0] if self._events else None

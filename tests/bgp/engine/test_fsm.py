@@ -9,7 +9,7 @@ import pytest
 
 from bgp.engine.fsm import TRANSITIONS, Action, IllegalTransitionError, Input, State, diagram, transition
 
-S, I, X = State, Input, Action
+S, N, X = State, Input, Action
 OPENED = (S.OPEN_SENT, S.OPEN_CONFIRM, S.ESTABLISHED)
 
 
@@ -34,7 +34,7 @@ def test_the_table_is_enforced() -> None:
         TRANSITIONS[State.IDLE, Input.OPEN] = transition(State.IDLE, Input.OPEN)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("what", [one for one in Input if "START" not in one.name and one is not I.IDLE_HOLD_EXPIRES])
+@pytest.mark.parametrize("what", [one for one in Input if "START" not in one.name and one is not N.IDLE_HOLD_EXPIRES])
 def test_rfc4271_8_2_2_idle_takes_nothing_but_a_start(what: Input) -> None:
     assert transition(S.IDLE, what).action is X.IGNORE
 
@@ -42,28 +42,28 @@ def test_rfc4271_8_2_2_idle_takes_nothing_but_a_start(what: Input) -> None:
 @pytest.mark.parametrize(
     ("state", "what", "action", "to"),
     [
-        (S.IDLE, I.MANUAL_START, X.DIAL, S.CONNECT),
-        (S.IDLE, I.MANUAL_START_PASSIVE, X.LISTEN, S.ACTIVE),
-        (S.IDLE, I.AUTOMATIC_START_DAMPED, X.DAMP, S.IDLE),
-        (S.CONNECT, I.CONNECT_RETRY_EXPIRES, X.REDIAL, S.CONNECT),
-        (S.CONNECT, I.TCP_ACKED, X.SEND_OPEN, S.OPEN_SENT),
-        (S.CONNECT, I.TCP_FAILS, X.RETRY, S.ACTIVE),
-        (S.ACTIVE, I.CONNECT_RETRY_EXPIRES, X.REDIAL, S.CONNECT),
-        (S.ACTIVE, I.TCP_CONFIRMED, X.SEND_OPEN, S.OPEN_SENT),
-        (S.OPEN_SENT, I.OPEN, X.CONFIRM, S.OPEN_CONFIRM),
-        (S.OPEN_SENT, I.TCP_FAILS, X.RETRY, S.ACTIVE),
-        (S.OPEN_SENT, I.HOLD_EXPIRES, X.NOTIFY, S.IDLE),
-        (S.OPEN_SENT, I.NOTIFICATION, X.DROP, S.IDLE),
-        (S.OPEN_CONFIRM, I.KEEPALIVE, X.ESTABLISH, S.ESTABLISHED),
-        (S.OPEN_CONFIRM, I.KEEPALIVE_EXPIRES, X.SEND_KEEPALIVE, S.OPEN_CONFIRM),
-        (S.OPEN_CONFIRM, I.TCP_FAILS, X.DROP, S.IDLE),
-        (S.ESTABLISHED, I.UPDATE, X.DELIVER, S.ESTABLISHED),
-        (S.ESTABLISHED, I.ROUTE_REFRESH, X.DELIVER, S.ESTABLISHED),
-        (S.ESTABLISHED, I.UPDATE_ERROR, X.NOTIFY, S.IDLE),
-        (S.ESTABLISHED, I.HEADER_ERROR, X.NOTIFY, S.IDLE),
-        (S.ESTABLISHED, I.OPEN, X.FSM_ERROR, S.IDLE),
-        (S.ESTABLISHED, I.MANUAL_STOP, X.CEASE, S.IDLE),
-        (S.ESTABLISHED, I.COLLISION_DUMP, X.CEASE, S.IDLE),
+        (S.IDLE, N.MANUAL_START, X.DIAL, S.CONNECT),
+        (S.IDLE, N.MANUAL_START_PASSIVE, X.LISTEN, S.ACTIVE),
+        (S.IDLE, N.AUTOMATIC_START_DAMPED, X.DAMP, S.IDLE),
+        (S.CONNECT, N.CONNECT_RETRY_EXPIRES, X.REDIAL, S.CONNECT),
+        (S.CONNECT, N.TCP_ACKED, X.SEND_OPEN, S.OPEN_SENT),
+        (S.CONNECT, N.TCP_FAILS, X.RETRY, S.ACTIVE),
+        (S.ACTIVE, N.CONNECT_RETRY_EXPIRES, X.REDIAL, S.CONNECT),
+        (S.ACTIVE, N.TCP_CONFIRMED, X.SEND_OPEN, S.OPEN_SENT),
+        (S.OPEN_SENT, N.OPEN, X.CONFIRM, S.OPEN_CONFIRM),
+        (S.OPEN_SENT, N.TCP_FAILS, X.RETRY, S.ACTIVE),
+        (S.OPEN_SENT, N.HOLD_EXPIRES, X.NOTIFY, S.IDLE),
+        (S.OPEN_SENT, N.NOTIFICATION, X.DROP, S.IDLE),
+        (S.OPEN_CONFIRM, N.KEEPALIVE, X.ESTABLISH, S.ESTABLISHED),
+        (S.OPEN_CONFIRM, N.KEEPALIVE_EXPIRES, X.SEND_KEEPALIVE, S.OPEN_CONFIRM),
+        (S.OPEN_CONFIRM, N.TCP_FAILS, X.DROP, S.IDLE),
+        (S.ESTABLISHED, N.UPDATE, X.DELIVER, S.ESTABLISHED),
+        (S.ESTABLISHED, N.ROUTE_REFRESH, X.DELIVER, S.ESTABLISHED),
+        (S.ESTABLISHED, N.UPDATE_ERROR, X.NOTIFY, S.IDLE),
+        (S.ESTABLISHED, N.HEADER_ERROR, X.NOTIFY, S.IDLE),
+        (S.ESTABLISHED, N.OPEN, X.FSM_ERROR, S.IDLE),
+        (S.ESTABLISHED, N.MANUAL_STOP, X.CEASE, S.IDLE),
+        (S.ESTABLISHED, N.COLLISION_DUMP, X.CEASE, S.IDLE),
     ],
 )
 def test_rfc4271_8_2_2_rows(state: State, what: Input, action: Action, to: State) -> None:
@@ -72,12 +72,12 @@ def test_rfc4271_8_2_2_rows(state: State, what: Input, action: Action, to: State
 
 
 @pytest.mark.parametrize("state", OPENED)
-@pytest.mark.parametrize("what", [I.OPEN, I.KEEPALIVE, I.UPDATE, I.UPDATE_ERROR, I.ROUTE_REFRESH])
+@pytest.mark.parametrize("what", [N.OPEN, N.KEEPALIVE, N.UPDATE, N.UPDATE_ERROR, N.ROUTE_REFRESH])
 def test_rfc6608_3_a_message_out_of_place_is_an_fsm_error(state: State, what: Input) -> None:
     in_place = {
-        S.OPEN_SENT: {I.OPEN},
-        S.OPEN_CONFIRM: {I.KEEPALIVE},
-        S.ESTABLISHED: {I.KEEPALIVE, I.UPDATE, I.UPDATE_ERROR, I.ROUTE_REFRESH},
+        S.OPEN_SENT: {N.OPEN},
+        S.OPEN_CONFIRM: {N.KEEPALIVE},
+        S.ESTABLISHED: {N.KEEPALIVE, N.UPDATE, N.UPDATE_ERROR, N.ROUTE_REFRESH},
     }
     assert (transition(state, what).action is X.FSM_ERROR) == (what not in in_place[state])
 

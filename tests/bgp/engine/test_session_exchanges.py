@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from session_world import ID_A, ID_B, A, B, FakeRibs, World, config, neighbor, pair
 
 from bgp.config import ConnectionMode, Timers
 from bgp.engine.fsm import State
@@ -25,6 +25,7 @@ from bgp.wire import (
     encode_end_of_rib,
 )
 from stack.addr import Afi, Safi
+from tests.bgp.engine.session_world import ID_A, ID_B, A, B, FakeRibs, World, config, neighbor, pair
 
 PASSIVE, ACTIVE = {"mode": ConnectionMode.PASSIVE}, {"mode": ConnectionMode.ACTIVE}
 UP = State.ESTABLISHED
@@ -157,7 +158,7 @@ def test_B05_a_thousand_flaps_leave_nothing_behind() -> None:
 
 def test_rfc4271_6_5_the_hold_timer_ends_a_session_and_it_comes_back() -> None:
     world = World()
-    a, b = pair(world)
+    a, _ = pair(world)
     world.start()
     world.run(10)
     assert both_up(world)
@@ -186,7 +187,7 @@ def test_rfc4271_10_keepalives_come_at_three_quarters_to_all_of_their_interval()
         seen = len(a.said)
         world.run(0.25)
         times += [world.now] * (len(a.said) - seen)
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert all(30 * 0.75 - 0.5 <= gap <= 30 + 0.5 for gap in gaps)
     assert max(gaps) - min(gaps) > 5  # it is jitter, not a shorter interval
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -367,3 +368,42 @@ def test_the_attribute_cache_is_bounded() -> None:
     assert first.attributes == second.attributes
     assert first.attributes is not second.attributes
     assert first.reach[0].family == IPV4_UNICAST
+
+
+def test_B23_broken_messages_leave_decode_only_as_typed_errors() -> None:
+    """Seeded, so a failure repeats: every kind of message, broken 20,000 times, in every kind of session."""
+    dice = Random(7)
+    attributes = Attributes.of(
+        origin=0,
+        as_path=AsPath.of(65001, 200000),
+        med=1,
+        local_pref=100,
+        aggregator=Aggregator(200000, b"\x0a\0\0\1"),
+        communities=[1, 2],
+        originator_id=b"\x0a\0\0\2",
+        cluster_list=[b"\x0a\0\0\3"],
+        ext_communities=[b"\0\2\0\x64\0\0\0\1"],
+        tunnel_encapsulation=b"\0\2\0\4\4\2\x88\x0b",
+        large_communities=[LargeCommunity(1, 2, 3)],
+    )
+    offered = (Multiprotocol(VPNV4), FourOctetAs(65000), GracefulRestart(120, (RestartFamily(VPNV4),)))
+    seeds = [
+        encode(Open(65000, 180, b"\x0a\0\0\1", offered), Session()),
+        *encode_updates(VPNV4, attributes, b"\1\2\3\4", [Nlri(bytes(8) + b"\x0a\x08", (16,))], Session()).messages,
+        encode(Update(attributes, (Reach(IPV4_UNICAST, b"\x0a\0\0\1", (Nlri(b"\x0a\x08"),)),)), Session(asn4=False)),
+        encode(Update(unreach=(Unreach(VPNV4, (Nlri(bytes(8) + b"\x0a\x08"),)),)), Session()),
+        encode(Notification(6, 2, b"bye"), Session()),
+        encode(RouteRefresh(VPNV4), Session()),
+    ]
+    kinds = [Session(), Session(asn4=False), Session(ebgp=True), Session(addpath=FAMILIES, multiple_labels=True)]
+    outcomes = {MessageError: 0, Update: 0}
+    for _ in range(20_000):
+        octets = dice.choice(seeds)
+        made = bytearray(octets[19:])
+        for _ in range(dice.randint(1, 3)):
+            at = dice.randrange(len(made) + 1)
+            made[at : at + dice.randint(0, 2)] = dice.randbytes(dice.randint(0, 2))
+        result = check_total(message(octets[18], bytes(made)), dice.choice(kinds))
+        outcomes[type(result)] = outcomes.get(type(result), 0) + 1
+    assert outcomes[MessageError] > 1000
+    assert outcomes[Update] > 1000

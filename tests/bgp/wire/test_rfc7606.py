@@ -310,6 +310,14 @@ def test_B12_rfc7606_3_g_the_first_counts_even_if_it_is_the_malformed_one() -> N
     assert [(fault.code, fault.action) for fault in got.errors] == [(4, W), (4, D)]
 
 
+def test_rfc7606_3_h_faults_are_bounded_and_the_strongest_is_among_them() -> None:
+    """A thousand duplicates, then what withdraws: 64 are told, and the one that counts."""
+    got = decode(update("".join(base(IBGP).values()) + "40 01 01 00" * 1000 + "80 04 01 00", NLRI), IBGP)
+    assert isinstance(got, Update)
+    assert len(got.errors) == 65
+    assert (got.errors[-1].code, got.action) == (4, W)
+
+
 @pytest.mark.parametrize("code", [14, 15])
 @pytest.mark.parametrize("where", ["both first", "one first", "none first"])
 def test_B12_rfc7606_3_g_mp_attribute_twice_resets(code: int, where: str) -> None:
@@ -437,6 +445,16 @@ def test_rfc4760_5_families_that_are_not_ours_stay_opaque() -> None:
         (14, octets("0019 46 04 0a000001 00 0102030405")),
         (15, octets("4004 47")),
     ]
+
+
+def test_rfc7606_7_11_mp_reach_that_ends_after_its_family() -> None:
+    """Of a family of ours: disabled. Of another: as opaque as a longer one. The IPv4 route beside it is unharmed."""
+    for family, disabled in (("0001 80", {VPNV4}), ("4004 47", set())):
+        got = decode(update(attribute(0x80, 14, family + "00") + "".join(base(IBGP).values()), NLRI), IBGP)
+        assert isinstance(got, Update)
+        assert got.disabled == disabled
+        assert len(got.opaque) == 1 - len(disabled)
+        assert [one.family for one in got.reach] == [IPV4_UNICAST]
 
 
 def test_rfc7606_5_1_mp_attributes_in_any_place_and_company() -> None:

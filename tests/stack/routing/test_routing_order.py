@@ -7,9 +7,24 @@ from typing import Any
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rig import CORE, MGRE, Item, Rig, address, binding, interface, link, neighbour, profile, route, via, vrf, wanted
 
 from stack.events import AdjacencyWanted, InterfaceKind, NextHopState, RouteSelected
+from tests.stack.routing.rig import (
+    CORE,
+    MGRE,
+    Item,
+    Rig,
+    address,
+    binding,
+    interface,
+    link,
+    neighbour,
+    profile,
+    route,
+    via,
+    vrf,
+    wanted,
+)
 
 BASE: tuple[Item, ...] = (
     *CORE,

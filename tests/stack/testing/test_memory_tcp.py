@@ -576,6 +576,23 @@ def test_a_killed_process_leaves_what_a_kernel_leaves() -> None:
     run(body())
 
 
+def test_a_power_failure_is_silent() -> None:
+    async def body() -> None:
+        world, a, b = pair()
+        _, transport, client, server = await connected(a, b)
+        world.links[0].frames.clear()
+        a.kill(silent=True)
+        await asyncio.sleep(100)
+        assert not world.links[0].frames
+        assert (client.events, server.events) == (["made"], ["made"])
+        server.transport.write(b"is anybody there")  # a is back, and knows of nothing
+        await asyncio.sleep(1)
+        assert isinstance(server.error, ConnectionResetError)
+        assert transport.is_closing()
+
+    run(body())
+
+
 def test_to_the_node_itself() -> None:
     async def body() -> None:
         _, a, _ = pair()

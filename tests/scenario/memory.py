@@ -1,0 +1,89 @@
+"""Small topologies of whole nodes on the in-memory network and the virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from stack.config import Config
+from stack.router import Router
+from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock
+from stack.testing.node import MemoryNode
+
+QUIET = structlog.wrap_logger(
+    structlog.ReturnLogger(), processors=[], wrapper_class=structlog.make_filtering_bound_logger(50)
+)
+
+
+class Net:
+    """`routers` are our nodes; hosts and plain routers are the world's own."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.world = MemoryNetwork(seed=seed, kept=20_000)
+        self.seed = seed
+        self.routers: dict[str, Router] = {}
+        self.texts: dict[str, str] = {}
+        self.devices: dict[str, dict[str, str]] = {}
+
+    def link(self, one: str, other: str, **figures: float) -> Any:
+        """`"pe1 Ethernet0/0", "core eth1"`: an interface of ours, or a device of a host."""
+        ends = []
+        for end in (one, other):
+            owner, _, name = end.partition(" ")
+            device = name.replace("Ethernet", "e").replace("/", "-")
+            self.devices.setdefault(owner, {})[name] = device
+            ends.append((owner, device))
+        return self.world.link(*ends, **figures)
+
+    def host(self, name: str, addresses: list[str], *gateways: str) -> MemoryNode:
+        node = self.world.node(name)
+        node.address("eth0", *addresses)
+        for gateway in gateways:
+            node.route("::/0" if ":" in gateway else "0.0.0.0/0", gateway)
+        return node
+
+    async def start(self, name: str, text: str) -> Router:
+        self.texts[name] = text
+        bindings = {i: d for i, d in self.devices.get(name, {}).items() if i.startswith("Ethernet")}
+        router = Router(
+            Config.from_ios(text, source=name),
+            network=self.world.node(name),
+            clock=VirtualClock(),
+            entropy=SeededEntropy(f"{self.seed}/{name}/router"),
+            bindings=bindings,
+            log=QUIET,
+        )
+        self.routers[name] = router
+        await router.start()
+        return router
+
+    def apply(self, name: str, text: str) -> None:
+        self.texts[name] = text
+        self.routers[name].apply(Config.from_ios(text, source=name))
+
+    def show(self, name: str, command: str) -> Any:
+        return self.routers[name].execute(command).value
+
+    def text(self, name: str, command: str) -> str:
+        return self.routers[name].execute(command).text
+
+    async def until(self, holds: Callable[[], Any], *, within: float = 60.0, what: str = "") -> None:
+        """Wait in virtual time; the condition is looked at ten times a second."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while not holds():
+            if loop.time() > end:
+                raise AssertionError(f"not within {within} s: {what or holds}")
+            await asyncio.sleep(0.1)
+
+    async def reaches(self, host: str, destination: str, **named: Any) -> bool:
+        (result,) = await self.world.node(host).ping(destination, count=1, timeout=1.0, **named)
+        return bool(result.ok)
+
+    async def stop(self) -> None:
+        for name in list(self.routers):
+            await self.routers.pop(name).stop()
+        self.world.close()

@@ -1,0 +1,79 @@
+"""The shipped lab: green as it comes, and red where it is sabotaged. In memory here; on real packets with root."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stack.lab.run import EXIT_RED, EXIT_WRONG, run_lab
+from stack.lab.scenario import ScenarioError, load
+from tests.conftest import require_root
+
+MGRE = load("mgre")
+
+
+def verdict(capsys: pytest.CaptureFixture[str], **named: object) -> tuple[int, dict[str, bool], str]:
+    code = run_lab("mgre", as_json=True, **named)  # type: ignore[arg-type]
+    printed = capsys.readouterr().out
+    rows = json.loads(printed)["rows"]
+    return code, {row["name"]: row["ok"] for row in rows}, printed
+
+
+def test_mgre_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows, printed = verdict(capsys, backend="memory")
+    assert code == 0, printed
+    assert list(rows) == [check.name for check in MGRE.checks]
+
+
+@pytest.mark.parametrize("name", sorted(MGRE.sabotage))
+def test_sabotage_turns_its_rows_red(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows, printed = verdict(capsys, backend="memory", sabotage=name)
+    assert code == EXIT_RED, printed
+    assert not [row for row in MGRE.sabotage[name].red if rows[row]], printed
+
+
+def test_every_row_has_a_sabotage() -> None:
+    noticed = {row for sabotage in MGRE.sabotage.values() for row in sabotage.red}
+    assert {check.name for check in MGRE.checks} - noticed == set()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_mgre_on_real_packets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    require_root()
+    code, _, printed = verdict(capsys, backend="netns", capture=tmp_path)
+    assert code == 0, printed
+    assert {path.stem for path in tmp_path.iterdir()} == set(MGRE.link)
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_sabotage_on_real_packets(capsys: pytest.CaptureFixture[str]) -> None:
+    require_root()
+    code, rows, printed = verdict(capsys, backend="netns", sabotage="wrong-key")
+    assert code == EXIT_RED, printed
+    assert not rows["Red: IPv4 between all sites"]
+
+
+def test_what_is_no_scenario_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_lab("nosuch") == EXIT_WRONG
+    assert "there are: mgre" in capsys.readouterr().err
+    assert run_lab("mgre", sabotage="nosuch") == EXIT_WRONG
+    assert "wrong-key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("title = ", "line 1"),
+        ("title = 'x'\n[node]\n", "'link' is missing"),
+        ("title = 'x'\n[node]\n[link]\na = ['p q', 'r s']\n", "no end"),
+        ("title = 'x'\n[node]\n[link]\n[host.h]\ncolour = 'red'\n", "colour"),
+    ],
+)
+def test_a_broken_scenario_says_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "scenario.toml").write_text(text)
+    with pytest.raises(ScenarioError, match=complaint):
+        load(str(tmp_path))

@@ -1,0 +1,55 @@
+"""The grammar table with the rows of the packages that exist, built without their services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bgp.checks import CHECKS as BGP_CHECKS
+from bgp.config import BgpConfig
+from bgp.lines import LINES as BGP_LINES
+from mfi.config import MfiConfig
+from mfi.lines import LINES as MFI_LINES
+from stack.ios.reader import ConfigError, Reading, read
+from stack.ios.table import Table
+from tunnel.checks import CHECKS as TUNNEL_CHECKS
+from tunnel.config import TunnelConfig, system_route_maps
+from tunnel.lines import LINES as TUNNEL_LINES
+
+DOCUMENTS = Path(__file__).parent / "documents"
+
+SPECS = (
+    SimpleNamespace(lines=BGP_LINES, checks=BGP_CHECKS, route_maps=None, config=BgpConfig),
+    SimpleNamespace(lines=MFI_LINES, checks=(), route_maps=None, config=MfiConfig),
+    SimpleNamespace(lines=TUNNEL_LINES, checks=TUNNEL_CHECKS, route_maps=system_route_maps, config=TunnelConfig),
+)
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    return Table.from_specs(SPECS)
+
+
+@pytest.fixture(scope="session")
+def specs() -> tuple[SimpleNamespace, ...]:
+    return SPECS
+
+
+@pytest.fixture(scope="session")
+def loads(table: Table) -> Callable[[str], Reading]:
+    return lambda text: read(text, "pe.cfg", table=table)
+
+
+@pytest.fixture(scope="session")
+def fails(table: Table) -> Callable[[str], ConfigError]:
+    """Reads a text that must not load, and gives what is wrong with it."""
+
+    def run(text: str) -> ConfigError:
+        with pytest.raises(ConfigError) as caught:
+            read(text, "pe.cfg", table=table)
+        return caught.value
+
+    return run

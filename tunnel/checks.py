@@ -1,0 +1,68 @@
+"""What is legal but wrong in the configuration of tunnels, and what other packages' checks may want to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stack.addr import format_address
+from stack.ios.grammar import Claim, Finding, Reference, Sections
+from stack.policy.routemap import default_route_map
+from tunnel.config import L3vpnProfile, TransportProtocol, TunnelConfig, TunnelInterface, TunnelMode
+from tunnel.lines import ONE_TUNNEL
+
+__all__ = ["CHECKS"]
+
+Said = Finding | Claim | Reference
+
+
+def check_tunnel(config: Sections) -> Iterator[Said]:
+    tunnel = config[TunnelConfig]
+    for index, profile in enumerate(tunnel.profiles.values()):
+        line = f"l3vpn encapsulation ip {profile.name}"
+        yield Claim("profile", profile.name, line, default_route_map(profile.name).name)
+        if index:
+            yield Finding("warning", f"L3VPN profile {profile.name!r} is not provisioned: {ONE_TUNNEL}", line)
+        else:
+            yield from _profile(profile, line)
+    for one in tunnel.tunnels.values():
+        yield from _interface(one)
+
+
+def _profile(profile: L3vpnProfile, line: str) -> Iterator[Said]:
+    if profile.source:
+        source_line = f"transport ipv4 source {profile.source}"
+        yield Claim("transport-source", profile.source, source_line)
+        yield Reference("interface", profile.source, source_line, "the tunnel has no source")
+    else:
+        yield Claim("automatic-source", profile.name, line)
+    if profile.mdt_loopback and profile.mdt_loopback == profile.source:
+        text = "mGRE and the multicast distribution tree must not share a loopback"
+        yield Finding("error", text, f"mdt loopback {profile.mdt_loopback}")
+    if profile.protection:
+        means = "the tunnel carries nothing"
+        yield Reference(
+            "ipsec-profile", profile.protection, f"protection ipsec profile {profile.protection}", means, "error"
+        )
+    if profile.protocol is TransportProtocol.MPLS_IN_IP and (profile.key is not None or profile.protection):
+        yield Finding(
+            "error", "MPLS-in-IP would go round the key and the protection of the tunnel", "protocol mpls-in-ip"
+        )
+
+
+def _interface(tunnel: TunnelInterface) -> Iterator[Said]:
+    line = f"interface {tunnel.name}"
+    yield Reference("interface", tunnel.name, line)
+    if tunnel.source:
+        yield Reference("interface", tunnel.source, f"tunnel source {tunnel.source}", f"{tunnel.name} stays down")
+    elif not tunnel.source_address:
+        yield Finding("warning", f"{tunnel.name} has no tunnel source: it stays down", line)
+    if tunnel.vrf:
+        yield Reference("vrf", tunnel.vrf, f"tunnel vrf {tunnel.vrf}", f"{tunnel.name} stays down", "error")
+    if tunnel.destination:
+        destination = f"tunnel destination {format_address(tunnel.destination)}"
+        yield Claim("tunnel", tunnel.name, destination, (tunnel.vrf, tunnel.destination))
+    elif tunnel.mode is TunnelMode.GRE and not tunnel.name.startswith("Virtual-Template"):
+        yield Finding("warning", f"{tunnel.name} has no tunnel destination: it stays down", line)
+
+
+CHECKS = (check_tunnel,)
