@@ -127,6 +127,11 @@ def mask_length(text: str) -> int:
     return length
 
 
+def _is_number(text: str) -> bool:
+    """Digits and nothing else (int() takes blanks, signs, underscores and other scripts' digits), and not endlessly many."""
+    return text.isascii() and text.isdigit() and len(text) <= 10
+
+
 _MASKS = {
     bits: tuple(((1 << bits) - (1 << (bits - n))).to_bytes(bits // 8) for n in range(bits + 1)) for bits in (32, 128)
 }
@@ -161,7 +166,7 @@ class Prefix(NamedTuple):
         bits = len(address) * 8
         if not slash:
             return cls(address, bits)
-        if not length.isascii() or not length.isdigit() or int(length) > bits:
+        if not _is_number(length) or int(length) > bits:
             raise AddressError(f"{text!r}: the length after the slash must be 0 to {bits}")
         return cls.of(address, int(length))
 
@@ -193,13 +198,15 @@ class _Community(bytes):
 
 def _administrator(text: str, what: str) -> tuple[int, bytes]:
     """`100:110`, `4200000000:1` or `192.0.2.1:7` as (format 0, 2 or 1, six octets)."""
-    left, colon, right = text.rpartition(":")
+    left, _, right = text.rpartition(":")
     try:
-        number = int(right)
-        if not colon or number < 0:
+        if not _is_number(right):
             raise ValueError
-        if "." in left:
+        number = int(right)
+        if left.count(".") == 3 and ":" not in left:
             return 1, parse_address(left) + number.to_bytes(2)
+        if not _is_number(left):
+            raise ValueError
         asn = int(left)
         if asn <= 0xFFFF:
             return 0, asn.to_bytes(2) + number.to_bytes(4)
@@ -232,7 +239,7 @@ class RD(_Community):
 
 
 class RT(_Community):
-    """A route target: a transitive extended community of sub-type 2 (RFC 4360 4, RFC 5668)."""
+    """A route target: a transitive extended community of sub-type 2 (RFC 4360 4, RFC 5668). Other octets print as hex."""
 
     __slots__ = ()
 
@@ -242,7 +249,7 @@ class RT(_Community):
         return cls(bytes((form, 2)) + octets)
 
     def __str__(self) -> str:
-        return _administrator_text(self[0], self[2:]) if self[0] <= 2 else f"0x{self.hex()}"
+        return _administrator_text(self[0], self[2:]) if self[0] <= 2 and self[1] == 2 else f"0x{self.hex()}"
 
 
 class VrfFec(NamedTuple):

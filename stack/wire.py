@@ -62,14 +62,17 @@ class Reader:
 
     @contextmanager
     def restrict_to(self, count: int, field: str) -> Iterator[None]:
-        """Inside, the cursor ends after `count` octets, and all of them must be read."""
+        """Inside, the cursor ends after `count` octets, and all of them must be read. Outside, it ends where it did before,
+        also after an error: who handles that may go on reading."""
         if not 0 <= count <= self.left:
             raise WireError(f"length {count} runs past the end, {self.left} left", self.offset, field, self.rfc)
         outer, self.end = self.end, self.offset + count
-        yield
-        if self.left:
-            raise WireError(f"{self.left} octets too many", self.offset, field, self.rfc)
-        self.end = outer
+        try:
+            yield
+            if self.left:
+                raise WireError(f"{self.left} octets too many", self.offset, field, self.rfc)
+        finally:
+            self.end = outer
 
 
 def internet_checksum(octets: bytes | bytearray | memoryview, start: int = 0) -> int:

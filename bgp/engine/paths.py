@@ -156,6 +156,8 @@ class PathSet:
     exported_epoch: int = -1
     importers: tuple[str, ...] = ()
     importers_epoch: int = -1
+    out_token: object = None
+    out: Any = None
     _rank: Rank | None = None
 
     @property

@@ -219,10 +219,11 @@ class PeerSession:
 
     def update(self, now: float) -> None:
         """The edge (Established, UPDATE) for the loop that reads routes: the same as `receive`, without the ceremony."""
-        self.last_received = now
         received = self.counters.received
         received["Update"] = received.get("Update", 0) + 1
-        self._hold(now)
+        if self.last_received != now:  # else an earlier message of this turn restarted it already
+            self.last_received = now
+            self._hold(now)
 
     def refuse_open(self, notification: Notification, now: float) -> list[SessionOutput]:
         """The peer's OPEN decodes, and is not acceptable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define
 
 from bgp.wire import Session, split
 
@@ -21,30 +21,23 @@ class Stream:
 
     backlog: bool = False
     paused: bool = False
-    _octets: bytearray = field(factory=bytearray)
+    _octets: bytes = b""
     _offset: int = 0
 
     def __len__(self) -> int:
         return len(self._octets) - self._offset
 
     def push(self, octets: bytes) -> None:
-        self._octets += octets
+        rest = self._octets[self._offset :] if self._offset else self._octets
+        self._octets, self._offset = rest + octets if rest else octets, 0
         self.backlog = True
 
     def pop(self, session: Session) -> bytes | None:
         """The next whole message, or None. Raises MessageError when what is there cannot become one."""
-        if self._offset == len(self._octets):
-            self._compact()
-            return None
-        length = split(self._octets, session, self._offset)
-        if length is None:
-            self._compact()
-            return None
         start = self._offset
+        length = split(self._octets, session, start)
+        if length is None:
+            self._octets, self._offset, self.backlog = self._octets[start:], 0, False
+            return None
         self._offset = start + length
-        return bytes(self._octets[start : self._offset])
-
-    def _compact(self) -> None:
-        del self._octets[: self._offset]
-        self._offset = 0
-        self.backlog = False
+        return self._octets[start : self._offset]

@@ -141,7 +141,9 @@ class Vpn:
         """The set as VRFs see it: labelled packets must reach its next hop, by its encapsulation or by an LSP."""
         if one.imported is None:
             hop = ALWAYS if one.exported_from is not None else self.hops.get(labelled_hop(Path(one, Nlri(b""))))
-            one.imported = evolve(one, hop=hop, original=one, weight=0 if one.source.local else one.weight)
+            one.imported = evolve(
+                one, hop=hop, original=one, weight=0 if one.source.local else one.weight, out_token=None, out=None
+            )
             one.imported.forget_rank()  # a VRF's own routes come before another VRF's
         return one.imported
 
@@ -205,6 +207,8 @@ class Vpn:
             imported=None,
             importers=(),
             importers_epoch=-1,
+            out_token=None,
+            out=None,
         )
         if not refused:
             one.exported, one.exported_epoch = made, self.epoch

@@ -44,7 +44,7 @@ class Applied:
     """A line that was taken: by which rows, with what values, in which mode. `path`: the lines that led to the mode."""
 
     rows: tuple[Line, ...]
-    values: Values
+    values: Values = field(repr=False)
     negative: bool
     mode: str
     path: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from difflib import get_close_matches
 
-from stack.ios.syntax import clean
+from attrs import field, frozen
 
-__all__ = ["ConfigError", "Fault", "Wrong"]
+from stack.ios.syntax import clean, tokenise
+
+__all__ = ["ConfigError", "Fault", "Wrong", "masked"]
 
 MAX_SHOWN = 50
 """Faults that a message spells out; the rest are counted."""
@@ -15,6 +17,18 @@ WINDOW = 100
 """Columns of a line that a message shows, around the word in question."""
 
 MAX_EXPECTED = 12
+
+
+_SECRETS = ("password", "secret", "pre-shared-key", "authentication-key")
+
+
+def masked(line: str) -> str:
+    """`line` with stars for what stands after a word that announces a secret, misspelt or not: messages go to logs."""
+    for token in tokenise(line):
+        if get_close_matches(token.text.lower(), _SECRETS, 1, 0.8):
+            rest = line[token.end :]
+            return line[: token.end] + "".join(c if c.isspace() else "*" for c in rest)
+    return line
 
 
 class Wrong(Exception):
@@ -41,13 +55,13 @@ class Wrong(Exception):
 @frozen
 class Fault:
     """One fault: where (`source`, line `number` from 1, `mode` and the lines that led there), the line, the word (`column`
-    from 0, `width`), why, what was `expected`, and a `suggestion`. `also`: lines under it that go with it."""
+    from 0, `width`), why, what was `expected`, and a `suggestion`. Messages mask what may be a secret in the line. `also`: lines under it that go with it."""
 
     source: str
     number: int
     mode: str
     path: str
-    line: str
+    line: str = field(repr=False)
     column: int
     width: int
     why: str
@@ -73,7 +87,7 @@ class Fault:
 
     def _pointed(self) -> tuple[str, str]:
         start = max(0, min(self.column - WINDOW // 2, len(self.line) - WINDOW))
-        shown = clean(self.line[start : start + WINDOW])
+        shown = clean(masked(self.line)[start : start + WINDOW])
         before, after = "..." if start else "", "..." if start + WINDOW < len(self.line) else ""
         at = self.column - start + len(before)
         width = min(self.width, WINDOW - (self.column - start)) or 1

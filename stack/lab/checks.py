@@ -102,21 +102,13 @@ async def sessions(conduct: Conduct, check: Check) -> str:
 
 def _established(value: Any) -> int:
     """Peers that are up, in `show bgp summary`'s plain value."""
-    peers: set[str] = set()
-    for row in _rows(value):
-        if str(row.get("state", "")).lower() == "established":
-            peers.add(f"{row.get('vrf', '')} {row.get('neighbor', row.get('address', ''))}")
+    peers = {
+        (row["vrf"], row["neighbor-address"])
+        for family in value
+        for row in family["neighbors"]
+        if row["session-state"] == "ESTABLISHED"
+    }
     return len(peers)
-
-
-def _rows(value: Any) -> Iterable[Mapping[str, Any]]:
-    """Every mapping inside plain data."""
-    if isinstance(value, Mapping):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from _rows(part)
 
 
 async def _endpoints(conduct: Conduct, node: str) -> set[str]:

@@ -127,9 +127,9 @@ class MemoryHost:
 
         def undo() -> None:
             nonlocal undone
-            if not undone:
-                undone = True
+            if not undone and refused in nic.refused:  # a killed process's rules are gone already
                 nic.refused.remove(refused)
+            undone = True
 
         return undo
 

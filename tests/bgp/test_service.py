@@ -395,6 +395,48 @@ def test_reconfigure_and_clear_reach_the_engine() -> None:
     run(scenario(), limit=300)
 
 
+def test_B05_a_hundred_flaps_leave_no_socket_and_no_task() -> None:
+    async def scenario() -> None:
+        world = two_hosts()
+        a, b = alone(world.node("a"), config(B, ID_A)), alone(world.node("b"), config(A, ID_B))
+        tasks = [asyncio.create_task(one.run()) for one in (a, b)]
+        for flap in range(100):
+            await asyncio.sleep(1.5)
+            (a if flap % 2 else b).clear()
+        await until(lambda: state(a, ("", B)) is UP and state(b, ("", A)) is UP, 30)
+        await asyncio.sleep(200)
+        assert state(a, ("", B)) is UP
+        assert a.snapshot().peers[0].established > 30
+        for one, node in ((a, "a"), (b, "b")):
+            assert len(one._connections) == len(world.node(node).tcp.connections) == 1
+            assert not one._dialling
+            assert not one._lingering
+            assert not one._tasks
+        for one in (a, b):
+            await one.stop()
+        await asyncio.gather(*tasks)
+
+    run(scenario(), limit=900)
+
+
+def test_a_peer_that_never_closes_does_not_hold_up_the_stop() -> None:
+    async def scenario() -> None:
+        world = two_hosts()
+        a, b = alone(world.node("a"), config(B, ID_A)), alone(world.node("b"), config(A, ID_B))
+        tasks = [asyncio.create_task(one.run()) for one in (a, b)]
+        await until(lambda: state(a, ("", B)) is UP, 20)
+        world.between("a", "b").cut()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await a.stop()
+        await tasks[0]
+        assert loop.time() - begun <= 2.5
+        await b.stop()
+        await tasks[1]
+
+    run(scenario(), limit=900)
+
+
 def test_alone_it_needs_a_bus_and_a_network() -> None:
     with pytest.raises(TypeError, match="bus and a network"):
         BgpService(BgpConfig())

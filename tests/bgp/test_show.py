@@ -74,7 +74,7 @@ def hub() -> World:
 
 def test_the_list_of_all_vpnv4_routes() -> None:
     assert run(Service(hub()), "show ip bgp vpnv4 all").text == (
-        "BGP table version is 15, local router ID is 198.51.100.1\n"
+        "BGP table version is 16, local router ID is 198.51.100.1\n"
         "Status codes: s suppressed, d damped, h history, * valid, > best, i - internal, \n"
         "              r RIB-failure, S Stale, m multipath, b backup-path, x best-external, f RT-Filter, \n"
         "              a additional-path\n"
@@ -116,7 +116,7 @@ def test_an_address_is_answered_with_the_longest_match_in_each_rd() -> None:
     """semantics 20: the other VRF answers with its default route, for the same address."""
     text = run(Service(hub()), "show ip bgp vpnv4 all 192.168.63.77").text
     assert text == (
-        "BGP routing table entry for 65010:7:192.168.63.0/24, version 14\n"
+        "BGP routing table entry for 65010:7:192.168.63.0/24, version 15\n"
         "Paths: (2 available, best #1, table gold)\n"
         "  Advertised to update-groups:\n"
         "     1\n"
@@ -133,7 +133,7 @@ def test_an_address_is_answered_with_the_longest_match_in_each_rd() -> None:
         "      Extended Community: RT:65010:7\n"
         "      mpls labels in/out nolabel/27\n"
         "      not best: newer external path (RFC 5004 4)\n"
-        "BGP routing table entry for 65010:8:0.0.0.0/0, version 10\n"
+        "BGP routing table entry for 65010:8:0.0.0.0/0, version 11\n"
         "Paths: (1 available, best #1, table iron)\n"
         "  Advertised to update-groups:\n"
         "     1\n"
@@ -202,7 +202,7 @@ def test_encapsulation_communities_originator_and_unknown_attributes() -> None:
     peer.announce(VPNV4, "65010:5 10.1.0.0/16", attrs=attrs)
     text = run(Service(world), "show ip bgp vpnv4 vrf gold 10.1.2.3").text
     assert text == (
-        "BGP routing table entry for 65010:7:10.1.0.0/16, version 2\n"
+        "BGP routing table entry for 65010:7:10.1.0.0/16, version 3\n"
         "Paths: (1 available, best #1, table gold)\n"
         "  Not advertised to any peer\n"
         "  Refresh Epoch 1\n"
@@ -245,7 +245,7 @@ def test_unicast_tables() -> None:
         "172.16.1.0/24",
     ]
     text = run(service, "show ip bgp 172.16.1.1").text
-    assert text.startswith("BGP routing table entry for 172.16.1.0/24, version 3\nPaths: (1 available, best #1, table default)")
+    assert text.startswith("BGP routing table entry for 172.16.1.0/24, version 4\nPaths: (1 available, best #1, table default)")
     assert run(service, "show bgp ipv4 unicast 172.16.0.0/16").value[0]["prefix"] == "172.16.0.0/16"
     assert run(service, "show bgp ipv6").text == ""
 
@@ -300,12 +300,12 @@ def test_the_summary_of_a_family() -> None:
     text = run(Service(hub(), told), "show ip bgp vpnv4 all summary").text
     assert text == (
         "BGP router identifier 198.51.100.1, local AS number 65010\n"
-        "BGP table version is 15, main routing table version 15\n"
+        "BGP table version is 16, main routing table version 16\n"
         "6 network entries and 7 paths, 7 path attribute sets\n"
         "\n"
         "Neighbor        V           AS MsgRcvd MsgSent   TblVer  InQ OutQ Up/Down  State/PfxRcd\n"
-        "*10.4.4.3       4        65100      73      65       15    0    0 01:02:03        1\n"
-        "10.4.4.4        4        65100      73      65       15    0    0 1d03h           2\n"
+        "*10.4.4.3       4        65100      73      65       16    0    0 01:02:03        1\n"
+        "10.4.4.4        4        65100      73      65       16    0    0 1d03h           2\n"
         "10.4.4.5        4        65100      73      65        1    0    0 never      Active\n"
         "10.4.4.6        4        65100      73      65        1    0    0 01:02:03 Idle (Admin)\n"
         "* Dynamically created based on a listen range command\n"
@@ -347,7 +347,7 @@ def test_neighbors_in_full() -> None:
         "    Total:             65         73\n"
         "\n"
         " For address family: VPNv4 Unicast\n"
-        "  BGP table version 15, neighbor version 15/0\n"
+        "  BGP table version 16, neighbor version 16/0\n"
         "  Output queue size : 0\n"
         "  1 accepted prefixes\n"
         "\n"

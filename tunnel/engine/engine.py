@@ -185,8 +185,8 @@ class Engine:
             if interface is not None and route.via:
                 via = Via(route.via, interface)
                 known = found.get(route.prefix)
-                vias = (via,) if known is None else (*known.vias, via)
-                found[route.prefix] = Route(KERNEL_DISTANCE, vias, "kernel")
+                others = () if known is None else tuple(other for other in known.vias if other != via)
+                found[route.prefix] = Route(KERNEL_DISTANCE, (*others, via), "kernel")
         rows: dict[Prefix, Route | None] = {prefix: None for prefix in self._kernel_routes if prefix not in found}
         rows.update((prefix, row) for prefix, row in found.items() if self._kernel_routes.get(prefix) != row)
         self._kernel_routes = found

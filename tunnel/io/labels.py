@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from stack.addr import LabelStack, ReservedLabel
+from stack.addr import DEFAULT_VRF, LabelStack, ReservedLabel
 from stack.events import NeighbourUnresolved
 from stack.tables.lfib import Nhlfe, Operation
 from tunnel.io.counters import Drop
@@ -112,11 +112,20 @@ class Labels:
 
     def _pop_lookup(self, label: int, row: Nhlfe, octets: bytes, depth: int, arrival: Arrival) -> None:
         if depth > 1:
-            self.path.drop(Drop.LABEL_UNDER_AGGREGATE, arrival)
+            if row.vrf == DEFAULT_VRF:
+                self._popped(octets, arrival)
+            else:
+                self.path.drop(Drop.LABEL_UNDER_AGGREGATE, arrival)
             return
         flows = self.path.flows(arrival.inlet, row.vrf)
         arrival.inlet.labels[label] = LabelFlow(_VERSIONS.get(row.afi, 0), flows)
         self.path.ip(octets[4:], arrival)
+
+    def _popped(self, octets: bytes, arrival: Arrival) -> None:
+        """A transport label that ends here: the next label decides (RFC 3031 3.10), with the lower of both TTLs."""
+        under = bytearray(octets[4:])
+        under[3] = min(under[3], octets[3])
+        self.labelled(bytes(under), arrival)
 
     def _send_on(self, label: int, row: Nhlfe, octets: bytes, depth: int, arrival: Arrival) -> None:
         """POP_FORWARD and SWAP: to the row's next hop, whatever the packet's destination."""

@@ -195,9 +195,9 @@ class AdjRibIn:
         self, attributes: Attributes, next_hop: bytes, link_local: bytes, ruling: Ruling | Reason
     ) -> PathSet:
         """The PathSet for these; the same one as long as a path uses it."""
-        key = (attributes, next_hop) if ruling is PERMITTED and not link_local else (
-            attributes, next_hop, link_local, ruling
-        )  # fmt: skip
+        octets = attributes.octets
+        plain = ruling is PERMITTED and not link_local
+        key = (octets, next_hop) if plain else (octets, next_hop, link_local, ruling)
         found = self._sets.get(key)
         if found is None:
             found = self._sets[key] = self._make(attributes, next_hop, link_local, ruling)

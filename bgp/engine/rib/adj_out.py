@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from attrs import define, field
 
@@ -80,7 +79,8 @@ class UpdateGroup:
     default: Path | None = None
     suppressed: dict[bytes, str] = field(factory=dict)
     told: set[bytes] = field(factory=set)
-    _outs: WeakKeyDictionary[PathSet, Out | None] = field(factory=WeakKeyDictionary)
+    _token: object = field(factory=object)
+    """Marks what a PathSet remembers of this group's way out; another one when that changes."""
 
     # --- membership ---------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class UpdateGroup:
 
     def rerun(self) -> None:
         """The way out changed (policy, our next hop): everything is looked at and told again."""
-        self._outs = WeakKeyDictionary()
+        self._token = object()
         keys = dict.fromkeys((*self.loc.nets, *self.advertised))
         if self.default is not None:
             keys[self.default.nlri.key] = None
@@ -221,11 +221,10 @@ class UpdateGroup:
         """How `one` is sent to this group, None if it is not."""
         if self.outbound.per_prefix:
             return self.outbound.of(one, nlri)
-        try:
-            return self._outs[one]
-        except KeyError:
-            out = self._outs[one] = self.outbound.of(one, nlri)
-            return out
+        if one.out_token is not self._token:
+            one.out_token, one.out = self._token, self.outbound.of(one, nlri)
+        found: Out | None = one.out
+        return found
 
     def _label(self, best: Path, out: Out) -> Swap:
         """The label that we want to see on packets to `best`."""

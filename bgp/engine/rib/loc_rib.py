@@ -34,9 +34,9 @@ _change = tuple.__new__
 
 @define(eq=False)
 class Version:
-    """A table version, as IOS counts it: one for the VPN table of an address family and all VRFs of it."""
+    """A table version, as IOS counts it: from 1, one for the VPN table of an address family and all VRFs of it."""
 
-    number: int = 0
+    number: int = 1
 
 
 @define(eq=False)

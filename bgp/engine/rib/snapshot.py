@@ -8,12 +8,12 @@ from attrs import field, frozen
 
 from bgp.engine.decision import explain
 from bgp.engine.outputs import PeerKey
-from bgp.engine.paths import DEFAULT_LOCAL_PREF, Net, Path, Reason
+from bgp.engine.paths import DEFAULT_LOCAL_PREF, Net, Path, PathSet, Reason
 from bgp.engine.rib.loc_rib import LocRib
 from bgp.engine.rib.ribs import Ribs
 from bgp.engine.vpn import vpn_family
 from bgp.wire import Attributes, Family, key_text, prefix_of
-from stack.addr import DEFAULT_VRF, RD, Afi, LabelStack, Prefix, Safi
+from stack.addr import DEFAULT_VRF, RD, Afi, LabelStack, Prefix, Safi, mapped_v4
 
 __all__ = [
     "FamilyCount",
@@ -280,7 +280,7 @@ def _path(
     imported = one.original is not None and not _same_rd(ribs, table.vrf, nlri.key)
     return PathView(
         attributes=attributes,
-        next_hop=one.next_hop or bytes(4 if one.family.afi == Afi.IPV4 else 16),
+        next_hop=_shown_hop(remote, one.next_hop),
         metric_to_hop=one.hop.metric,
         hop_problem=one.hop.why,
         local_pref=DEFAULT_LOCAL_PREF if local_pref is None else local_pref,
@@ -299,6 +299,15 @@ def _path(
         imported_from=key_text(remote.family, nlri.key) if imported else "",
         labelled=labelled or bool(out),
     )
+
+
+def _shown_hop(one: PathSet, next_hop: bytes) -> bytes:
+    """As it stands in the NLRI's family: a VPNv6 next hop is `::ffff:a.b.c.d` (RFC 4659 3.2.1.2), ourselves all zeros."""
+    if one.family.afi == Afi.IPV4:
+        return next_hop or bytes(4)
+    if one.family.vpn and len(next_hop) == 4:
+        return mapped_v4(next_hop)
+    return next_hop or bytes(16)
 
 
 def _same_rd(ribs: Ribs, vrf: str, key: bytes) -> bool:

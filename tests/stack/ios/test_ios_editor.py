@@ -169,7 +169,7 @@ def test_prompts_before_a_line_are_passed_over(table):
         (("vrf definition Blue", "no rd"), " rd"),
         (("no vrf definition Blue",), "vrf definition"),
         (("no router bgp 65010",), "router bgp"),
-        (("router bgp 65010", "no neighbor 192.0.2.9"), "neighbor"),
+        (("router bgp 65010", "no neighbor 192.0.2.9"), " neighbor 192.0.2.9"),
         (("router bgp 65010", "no neighbor 192.0.2.9 update-source"), "update-source"),
         (("router bgp 65010", "no address-family vpnv4"), "vpnv4"),
         (("no ip route vrf Blue 0.0.0.0 0.0.0.0",), "Null0"),
@@ -208,7 +208,7 @@ def test_no_vrf_puts_its_interfaces_back_into_the_global_table(edit):
         "no ip prefix-list nothing",
         "no router bgp 7",
         "no mpls static binding ipv4 192.0.2.0 255.255.255.0",
-        "no hostnam",
+        "no hostnme",
     ],
 )
 def test_no_of_what_is_not_there_is_refused(edit, line):

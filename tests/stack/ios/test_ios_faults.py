@@ -5,11 +5,21 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bgp.lines import LINES as BGP_LINES
+from mfi.lines import LINES as MFI_LINES
 from stack.ios.editor import MAX_LINE
 from stack.ios.faults import MAX_SHOWN
+from stack.ios.node_lines import LATER
+from stack.ios.node_lines import LINES as NODE_LINES
 from stack.ios.reader import ConfigError, read
 from stack.ios.syntax import MAX_TOKENS
+from stack.ios.table import Table
+from tunnel.lines import LINES as TUNNEL_LINES
+
+TABLE = Table.of([*NODE_LINES, *BGP_LINES, *MFI_LINES, *TUNNEL_LINES], LATER)
 
 ROUTER = "router bgp 65010"
 
@@ -250,3 +260,80 @@ def test_secrets_never_stand_in_a_repr(loads, secret):
 
 def test_config_error_is_what_from_ios_raises(fails):
     assert isinstance(fails("nonsense"), ConfigError)
+
+
+@pytest.mark.parametrize(
+    "line", ["neighbor 192.0.2.1 pasword CANARY 7", "neighbor 192.0.2.1 password\tCANARY\x1b", "sekret CANARY"]
+)
+def test_S03_messages_do_not_show_what_may_be_a_secret(fails, line):
+    """A daemon logs them when it re-reads its file."""
+    error = fails(f"router bgp 1\n {line}\n")
+    assert "CANARY" not in str(error)
+    assert "CANARY" not in repr(error)
+    assert "CANARY" not in repr(error.faults)
+
+
+WORDS = st.sampled_from(
+    [
+        "no",
+        "interface",
+        "router",
+        "bgp",
+        "neighbor",
+        "vrf",
+        "definition",
+        "ip",
+        "route",
+        "address-family",
+        "ipv4",
+        "vpnv4",
+        "exit",
+        "end",
+        "!",
+        "route-map",
+        "permit",
+        "set",
+        "match",
+        "tunnel",
+        "source",
+        "l3vpn",
+        "encapsulation",
+        "transport",
+        "protocol",
+        "gre",
+        "key",
+        "10",
+        "192.0.2.1",
+        "255.255.255.0",
+        "Loopback0",
+        "crypto",
+        "ikev2",
+        "profile",
+        "X",
+        '"',
+        "\x00",
+        "|",
+        "activate",
+        "remote-as",
+        "65010",
+        "description",
+        "secret",
+        "Null0",
+        "10.0.0.0/8",
+        "seq",
+        "prefix-list",
+        "A-name",
+        "é",
+        "99999999999",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.lists(WORDS, max_size=8).map(" ".join) | st.text(max_size=30), max_size=12).map("\n".join))
+def test_any_text_loads_or_is_a_config_error(text):
+    try:
+        read(text, "any.cfg", table=TABLE)
+    except ConfigError as error:
+        assert error.faults
+        assert "\x00" not in str(error)

@@ -517,9 +517,11 @@ def test_the_host_mirror() -> None:
 
 def test_routes_that_the_kernel_had_are_offered_as_the_last_resort() -> None:
     node = pe()
-    node.take(node.engine.kernel_routes([HostRoute(Prefix.parse("0.0.0.0/0"), CORE, "e0")]))
+    default = HostRoute(Prefix.parse("0.0.0.0/0"), CORE, "e0")
+    node.take(node.engine.kernel_routes([default, evolve(default, source=US)]))  # twice, of two metrics
     ((prefix, route),) = node.rows(RouteOffered, "").items()
     assert (str(prefix), route.distance, route.kind) == ("0.0.0.0/0", 254, "kernel")
+    assert route.vias == (Via(CORE, "Ethernet0/0"),)
     node.take(node.engine.kernel_routes([]))
     assert not node.rows(RouteOffered, "")
 

@@ -66,7 +66,7 @@ def test_hex_of_a_packet_out_of_the_tunnel(world):
         "4500001c 00010000 3f1164c8 0a020304 0a010002 1234567800080000"
     )
     assert [octets.hex() for octets in world.same("gre", packet)[E0]] == [
-        "020000000002" "020000000001" "0800" "4500001c000100003e1165c80a0203040a010002" "1234567800080000"
+        "02000000000202000000000108004500001c000100003e1165c80a0203040a0100021234567800080000"
     ]
 
 
@@ -295,7 +295,9 @@ T06 = [
 ]
 
 
-@pytest.mark.parametrize(("packet", "reason"), T06, ids=[f"{r.name if r else 'sent'}-{n}" for n, (_, r) in enumerate(T06)])
+@pytest.mark.parametrize(
+    ("packet", "reason"), T06, ids=[f"{r.name if r else 'sent'}-{n}" for n, (_, r) in enumerate(T06)]
+)
 @pytest.mark.parametrize("warm", [False, True])
 def test_T06_labels_that_lead_nowhere_rfc3032_2_1_rfc7274_3(world, packet, reason, warm):
     if warm:

@@ -45,9 +45,10 @@ def test_hex_of_an_ipv4_customer_packet(world):
     assert {name: [octets.hex() for octets in sent] for name, sent in out.items()} == {
         "raw 47 2": [
             "4500003c00000000ff2f378fc0000201c0000202"
-            + "2000884700001234"
-            + "0006613f"
-            + "4500001c000100003f1164c80a0100020a020304" + "1234567800080000"
+             "2000884700001234"
+             "0006613f"
+             "4500001c000100003f1164c80a0100020a020304"
+             "1234567800080000"
         ]
     }
 
@@ -118,7 +119,9 @@ def test_unlabelled_to_a_kernel_neighbour_goes_through_the_host_port(world):
 def test_plain_gre_copies_the_dscp_and_not_ecn(world):
     world.adjacency(TUNNEL, PE2, AdjacencyKind.GRE, mtu=1476, source=US, destination=PE2)
     world.route(CUST1, "10.8.0.0/16", LeafKind.FORWARD, 1)
-    outer, inner, stack, under = unwrapped(world.same(E0, frame(udp4(destination=ip("10.8.0.1"), tos=0xBB)))["raw 47 2"][0])
+    outer, inner, stack, under = unwrapped(
+        world.same(E0, frame(udp4(destination=ip("10.8.0.1"), tos=0xBB)))["raw 47 2"][0]
+    )
     assert (outer.tos, inner.protocol, inner.key, stack) == (0xB8, 0x0800, None, ())
     world.change_adjacency(TUNNEL, PE2, tos=0x20, ttl=9)
     outer = ipv4.decode(world.same(E0, frame(udp4(destination=ip("10.8.0.1"), tos=0xB8)))["raw 47 2"][0])
@@ -237,7 +240,13 @@ def test_no_route_and_discard_are_told_and_counted(world):
         (lambda w: w.w["nexthops"].remove(1), Drop.NO_NEXT_HOP),
         (lambda w: w.route(CUST1, "10.2.0.0/16", LeafKind.FORWARD, 1, (3,)), Drop.LABEL_BAD),
         (lambda w: w.adjacency(TUNNEL, PE2, AdjacencyKind.TUN), Drop.NO_LABELS_HERE),
-        (lambda w: (w.route(CUST1, "10.2.0.0/16", LeafKind.FORWARD, 1), w.adjacency(TUNNEL, PE2, AdjacencyKind.MPLS_IN_IP)), Drop.NO_LABELS_HERE),
+        (
+            lambda w: (
+                w.route(CUST1, "10.2.0.0/16", LeafKind.FORWARD, 1),
+                w.adjacency(TUNNEL, PE2, AdjacencyKind.MPLS_IN_IP),
+            ),
+            Drop.NO_LABELS_HERE,
+        ),
         (lambda w: setattr(w, "refused", OSError(101, "unreachable")), Drop.PORT_ERROR),
         (lambda w: w.adjacency(TUNNEL, PE2, AdjacencyKind.ETHERNET), Drop.NO_PORT),
     ],

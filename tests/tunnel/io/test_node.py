@@ -51,7 +51,11 @@ def error_in(packet: bytes) -> tuple[bytes, bytes, icmp.Error]:
         outer = ipv4.decode(packet)
         return outer.source, outer.destination, icmp.decode_error(icmp.decode(outer.payload), 4)
     outer = ipv6.decode(packet)
-    return outer.source, outer.destination, icmp.decode_error(icmp.decode6(outer.payload, outer.source, outer.destination), 6)
+    return (
+        outer.source,
+        outer.destination,
+        icmp.decode_error(icmp.decode6(outer.payload, outer.source, outer.destination), 6),
+    )
 
 
 def only_frame(out: dict[str, list[bytes]], name: str = E0) -> bytes:
@@ -88,7 +92,13 @@ def test_echo6_to_and_from_link_local_addresses(world):
 
 
 def test_what_is_for_the_host_goes_to_its_vrfs_port(world):
-    for packet in (tcp4(CE, OURS, 2), udp4(CE, OURS), udp6(CE6, OURS6), udp4(CE, OURS, more=True), udp4(CE, OURS, offset=8)):
+    for packet in (
+        tcp4(CE, OURS, 2),
+        udp4(CE, OURS),
+        udp6(CE6, OURS6),
+        udp4(CE, OURS, more=True),
+        udp4(CE, OURS, offset=8),
+    ):
         assert world.same(E0, frame(packet)) == {"host cust1": [packet]}
         assert world.same(E1, frame(packet)) == {"host cust2": [packet]}
     fragment = ipv4.encode(ipv4.Ipv4(CE, OURS, 1, echo4(CE, OURS)[20:], more=True))
@@ -225,7 +235,7 @@ def test_rfc1812_4_3_2_8_errors_are_limited_in_each_vrf(world):
     assert world.noted()[Slow.ICMP_SENT] == 50
     assert world.noted()[Slow.ICMP_LIMITED] == 10
     assert world.into(E1, frame(udp4(ttl=1)))  # another VRF has its own bucket
-    world.now += 0.02
+    world.now += 0.025
     assert world.into(E0, frame(udp4(ttl=1)))
     assert world.into(E0, frame(udp4(ttl=1)))
     assert not world.into(E0, frame(udp4(ttl=1)))
@@ -242,7 +252,11 @@ def test_no_ip_unreachables_silences_unreachables_alone(world):
 
 @pytest.mark.parametrize(
     ("packet", "kind", "code"),
-    [(udp4(destination=ip("10.77.0.1")), 3, 0), (udp4(destination=ip("10.66.0.1")), 3, 1), (udp6(destination=ip("2001:db8:77::1")), 1, 0)],
+    [
+        (udp4(destination=ip("10.77.0.1")), 3, 0),
+        (udp4(destination=ip("10.66.0.1")), 3, 1),
+        (udp6(destination=ip("2001:db8:77::1")), 1, 0),
+    ],
 )
 def test_unreachables(world, packet, kind, code):
     _, _, error = error_in(only_frame(world.into(E0, frame(packet))))
@@ -311,7 +325,9 @@ def test_a_swapped_packet_is_fragmented_under_its_labels_rfc3032_3_4(world):
     out = world.same("gre", labelled(udp4(REMOTE, CE, size=1000), 40, 1000))["raw 47 3"]
     assert [[e.label for e in unwrapped(o)[2]] for o in out] == [[140, 1000]] * 2
     assert [ipv4.decode(unwrapped(o)[3]).offset for o in out] == [0, 568]
-    inner = unwrapped(world.same("gre", labelled(udp4(REMOTE, CE, size=1000, dont_fragment=True), 40))["raw 47 2"][0])[3]
+    inner = unwrapped(world.same("gre", labelled(udp4(REMOTE, CE, size=1000, dont_fragment=True), 40))["raw 47 2"][0])[
+        3
+    ]
     assert error_in(inner)[2].mtu == 596
     assert world.into("gre", labelled(bytes(700), 40)) == {}
     assert world.dropped()[Drop.TOO_BIG] == 6

@@ -13,12 +13,12 @@ CE1, 40 swap to 140 at PE3, 50 pop to PE3 (a stack goes on), 60 swap to 160 at P
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
 
-from attrs import define, field, evolve
+from attrs import define, evolve, field
 
 from stack.addr import Prefix, parse_address
 from stack.events import AddressRow, AdjacencyKey, Fact, Interface, InterfaceKind, InterfaceRow, NextHopKey, Vrf
@@ -281,14 +281,20 @@ def udp6(source: bytes = CE6, destination: bytes = REMOTE6, size: int = 20, **mo
 
 
 def tcp_segment(source: bytes, destination: bytes, flags: int, options: bytes = b"", body: bytes = b"") -> bytes:
-    segment = bytearray(bytes.fromhex("1234 00b3 00000001 00000000") + bytes((5 + len(options) // 4 << 4, flags)) + bytes(6))
+    segment = bytearray(
+        bytes.fromhex("1234 00b3 00000001 00000000") + bytes((5 + len(options) // 4 << 4, flags)) + bytes(6)
+    )
     segment += options + body
     segment[16:18] = transport_checksum(source, destination, 6, segment).to_bytes(2)
     return bytes(segment)
 
 
-def tcp4(source: bytes = CE, destination: bytes = REMOTE, flags: int = 0x10, options: bytes = b"", body: bytes = b"", **more) -> bytes:
-    return ipv4.encode(ipv4.Ipv4(source, destination, 6, tcp_segment(source, destination, flags, options, body), **more))
+def tcp4(
+    source: bytes = CE, destination: bytes = REMOTE, flags: int = 0x10, options: bytes = b"", body: bytes = b"", **more
+) -> bytes:
+    return ipv4.encode(
+        ipv4.Ipv4(source, destination, 6, tcp_segment(source, destination, flags, options, body), **more)
+    )
 
 
 def echo4(source: bytes, destination: bytes, **more) -> bytes:
@@ -333,4 +339,4 @@ def lower_ttl(packet: bytes, by: int = 1) -> bytes:
 
 
 def fd_count() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -1,0 +1,67 @@
+"""`labelspan check FILE`: reads a configuration, says everything that is wrong or doubtful with it, starts nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from stack.ios.checks import check
+from stack.ios.faults import ConfigError, Fault, masked
+from stack.ios.grammar import Finding
+from stack.ios.reader import read
+from stack.ios.syntax import clean
+
+__all__ = ["EXIT_CONFIG", "EXIT_ERRORS", "check_file"]
+
+EXIT_ERRORS, EXIT_CONFIG = 1, 2
+"""It can be read but has errors; it cannot be read."""
+
+
+def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None = None) -> int:
+    """Print findings about the file, as text or as JSON. The exit code: 0 also with warnings and notes."""
+    specs = None if specs is None else tuple(specs)
+    try:
+        reading = read(path.read_text(errors="replace"), str(path), specs)
+    except OSError as error:
+        print(f"labelspan: {path}: {error.strerror}", file=sys.stderr)
+        return EXIT_CONFIG
+    except ConfigError as error:
+        print(_json(path, error.faults, ()) if as_json else error, file=sys.stdout if as_json else sys.stderr)
+        return EXIT_CONFIG
+    found = check(reading, specs)
+    print(_json(path, (), found) if as_json else _text(path, found))
+    return EXIT_ERRORS if any(one.severity == "error" for one in found) else 0
+
+
+def _text(path: Path, found: tuple[Finding, ...]) -> str:
+    counts = {kind: sum(one.severity == kind for one in found) for kind in ("error", "warning", "note")}
+    told = ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in counts.items() if n) or "nothing to say"
+    return "\n".join([*(clean(f"{path}: {one}") for one in found), f"{path}: {told}"])
+
+
+def _json(path: Path, faults: Iterable[Fault], found: Iterable[Finding]) -> str:
+    value = {
+        "file": str(path),
+        "faults": [
+            {
+                "line": one.number,
+                "column": one.column + 1,
+                "width": one.width,
+                "mode": one.mode,
+                "path": one.path,
+                "text": clean(masked(one.line)),
+                "reason": one.why,
+                "expected": list(one.expected),
+                "suggestion": one.suggestion,
+                "also": list(one.also),
+            }
+            for one in faults
+        ],
+        "findings": [
+            {"severity": one.severity, "line": one.number, "text": one.text, "about": one.line} for one in found
+        ],
+    }
+    return json.dumps(value, indent=2)

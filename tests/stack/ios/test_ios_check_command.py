@@ -1,0 +1,54 @@
+"""`labelspan check`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+
+from stack.ios.check import EXIT_CONFIG, EXIT_ERRORS, check_file
+
+
+def test_clean_file(tmp_path, specs, capsys):
+    path = tmp_path / "pe.cfg"
+    path.write_text("hostname PE4\nip cef\n")
+    assert check_file(path, specs=specs) == 0
+    out = capsys.readouterr().out
+    assert f"{path}: note: line 2: has no effect" in out
+    assert out.endswith(f"{path}: 1 note\n")
+
+
+def test_faulty_file_exits_2_with_place_and_caret(tmp_path, specs, capsys):
+    path = tmp_path / "pe.cfg"
+    path.write_text("hostnme PE4\n")
+    assert check_file(path, specs=specs) == EXIT_CONFIG == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"{path}:1: in mode config:\n    hostnme PE4\n    ^^^^^^^\n")
+
+
+def test_errors_that_can_be_read_exit_1(tmp_path, specs, capsys):
+    path = tmp_path / "pe.cfg"
+    path.write_text("interface Ethernet0/0\n vrf forwarding nowhere\n")
+    assert check_file(path, specs=specs) == EXIT_ERRORS == 1
+    assert "there is no VRF called 'nowhere'" in capsys.readouterr().out
+
+
+def test_json(tmp_path, specs, capsys):
+    path = tmp_path / "pe.cfg"
+    path.write_text("hostnme PE4\ncrypto ikev2 profile X\n match identity remote any\n")
+    assert check_file(path, as_json=True, specs=specs) == EXIT_CONFIG
+    first, second = json.loads(capsys.readouterr().out)["faults"]
+    assert (first["line"], first["column"], first["suggestion"]) == (1, 1, "hostname")
+    assert (second["line"], second["also"]) == (2, [3])
+    path.write_text("interface Ethernet0/0\n vrf forwarding nowhere\n")
+    check_file(path, as_json=True, specs=specs)
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["severity"], finding["line"]) == ("error", 2)
+
+
+def test_missing_file_and_octets_that_are_no_text(tmp_path, specs, capsys):
+    assert check_file(tmp_path / "nothing.cfg", specs=specs) == EXIT_CONFIG
+    assert "No such file" in capsys.readouterr().err
+    path = tmp_path / "octets.cfg"
+    path.write_bytes(bytes(range(256)) * 20)
+    assert check_file(path, specs=specs) == EXIT_CONFIG
+    assert "\x1b" not in capsys.readouterr().err
