@@ -1,58 +1,65 @@
-"""Writes docs/rfc-coverage.md from the names of the tests: `test_rfc7606_5_3_...` proves a rule of RFC 7606, section 5.3;
-`test_B07_...` proves row B07 of the fault matrix. Run by `make docs`; a test keeps the file up to date."""
+"""Writes docs/rfc-coverage.md from the names of the tests and of their cases: `test_rfc7606_5_3_...` proves a rule of RFC
+7606, section 5.3, and so does a case `[rfc7606_5_3_...]`; `test_B07_...` proves row B07 of the fault matrix. Run by
+`make docs`."""
 
 from __future__ import annotations
 
-import ast
 import re
+import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TESTS = HERE.parent / "tests"
-RFC = re.compile(r"rfc(\d{3,5})((?:_\d+[a-z]?)*)")
-FAULT = re.compile(r"(?<![A-Za-z0-9])([BVTSM]\d\d)(?![0-9])")
+RFC = re.compile(r"rfc_?(\d{3,5})((?:_\d+[a-z]?(?![a-z0-9]))*)", re.IGNORECASE)
+FAULT = re.compile(r"(?<![A-Za-z0-9])([BVTSM]\d\d)(?![A-Za-z0-9])")
+
+Proofs = defaultdict[str, Counter[str]]
 
 
-def tests() -> list[tuple[str, str]]:
-    """(file, test name) of every test in the tree."""
-    found = []
-    for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
-                found.append((str(path.relative_to(TESTS)), node.name))
-    return found
+def tests() -> list[str]:
+    """Node ids of every test and case, as pytest collects them."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--no-header", "tests"]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True)  # noqa: S603
+    return [line for line in done.stdout.splitlines() if "::" in line]
 
 
-def text() -> str:
-    clauses: defaultdict[int, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    faults: defaultdict[str, list[str]] = defaultdict(list)
-    for file, name in tests():
-        for match in RFC.finditer(name):
+def text(ids: list[str]) -> str:
+    clauses: defaultdict[int, Proofs] = defaultdict(lambda: defaultdict(Counter))
+    faults: Proofs = defaultdict(Counter)
+    for node in ids:
+        file, _, case = node.partition("::")
+        proof = f"{Path(file).relative_to('tests')}: {case.partition('[')[0]}"
+        for match in RFC.finditer(case):
             section = match.group(2).strip("_").replace("_", ".") or "whole"
-            clauses[int(match.group(1))][section].append(f"{file}: {name}")
-        for fault in FAULT.findall(name.replace("_", " ")):
-            faults[fault].append(f"{file}: {name}")
+            clauses[int(match.group(1))][section][proof] += 1
+        for fault in FAULT.findall(case.replace("_", " ")):
+            faults[fault][proof] += 1
     lines = [
         "# What is proven, clause by clause",
         "",
-        "Made from the names of the tests by `make docs`; a clause that is not here has no test of its own.",
+        "Made from the names of the tests by `make docs`: the number behind a test is how many cases of it name the clause. A",
+        "clause that is not here has no test that names it.",
     ]
     for rfc in sorted(clauses):
         lines += ["", f"## RFC {rfc}", "", "| section | tests |", "|---|---|"]
-        for section in sorted(clauses[rfc], key=_by_number):
-            proofs = "<br>".join(f"`{proof}`" for proof in sorted(clauses[rfc][section]))
-            lines.append(f"| {section} | {proofs} |")
+        lines += [
+            f"| {section} | {_listed(clauses[rfc][section])} |" for section in sorted(clauses[rfc], key=_by_number)
+        ]
     lines += ["", "## Faults and attacks", "", "| id | tests |", "|---|---|"]
-    lines += [f"| {fault} | {'<br>'.join(f'`{proof}`' for proof in sorted(faults[fault]))} |" for fault in sorted(faults)]
+    lines += [f"| {fault} | {_listed(faults[fault])} |" for fault in sorted(faults)]
     return "\n".join(lines) + "\n"
 
 
+def _listed(proofs: Counter[str]) -> str:
+    return "<br>".join(f"`{proof}`" + (f" ({count})" if count > 1 else "") for proof, count in sorted(proofs.items()))
+
+
 def _by_number(section: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(part), "") if part.isdigit() else (0, part) for part in section.split("."))
+    parts = (re.match(r"(\d*)(.*)", part) for part in section.split("."))
+    return tuple((int(part.group(1) or 0), part.group(2)) for part in parts if part)
 
 
 if __name__ == "__main__":
-    (HERE / "rfc-coverage.md").write_text(text())
+    (HERE / "rfc-coverage.md").write_text(text(tests()))
     print(f"wrote {HERE / 'rfc-coverage.md'}", file=sys.stderr)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +51,35 @@ class ControlServer:
     path: Path
     _server: asyncio.Server | None = None
     _clients: set[asyncio.Task[Any]] = field(factory=set)
+    _inode: int = 0
 
     async def start(self) -> None:
-        """Raises OSError if the socket cannot be made; a stale one is replaced, a live one is not."""
+        """Raises OSError if the socket cannot be made. A stale one is replaced; a live one is not, and neither is anything
+        that is no socket."""
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if self.path.exists():
+        if self.path.is_symlink() or self.path.exists():
+            if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                raise OSError(f"{self.path} is there already, and is no socket; give this node another --control")
             if await _alive(self.path):
                 raise OSError(f"another node answers at {self.path}; give this one another --name or --control")
             self.path.unlink()
-        old = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, str(self.path), limit=MAX_REQUEST)
-        finally:
-            os.umask(old)
+        listener = _listener(self.path)
+        self._inode = self.path.lstat().st_ino
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for client in list(self._clients):
+        """No task of a client is left. A socket that somebody else put there meanwhile stays."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        clients = list(self._clients)
+        for client in clients:
             client.cancel()
-        self.path.unlink(missing_ok=True)
+        if clients:
+            await asyncio.wait(clients)
+        if self.path.exists() and self.path.lstat().st_ino == self._inode:
+            self.path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -76,47 +87,79 @@ class ControlServer:
             self._clients.add(task)
         try:
             if len(self._clients) > MAX_CLIENTS:
-                await _reply(writer, {"ok": False, "error": f"{MAX_CLIENTS} clients are connected already"})
+                await _reply(writer, _refusal(f"{MAX_CLIENTS} clients are connected already"))
                 return
             while line := await reader.readline():
                 await _reply(writer, self._answer(line))
+                await asyncio.sleep(0)  # a client that sends many commands at once must not hold up the protocols
         except ValueError:
-            await _reply(writer, {"ok": False, "error": f"a request is at most {MAX_REQUEST} octets long"})
+            await _last_reply(writer, _refusal(f"a request is at most {MAX_REQUEST} octets long"))
         except ConnectionError:
             pass  # the client left
+        except asyncio.CancelledError:
+            pass  # the node stops
         finally:
             writer.close()
             if task is not None:
                 self._clients.discard(task)
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes) -> bytes:
+        """The reply to one request line, whatever is in it."""
         try:
             asked = json.loads(line)
             command = asked["command"]
             if not isinstance(command, str):
                 raise TypeError
-        except (ValueError, KeyError, TypeError):
-            return {"ok": False, "error": 'a request is a line of JSON: {"command": "show ..."}'}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return _refusal('a request is a line of JSON: {"command": "show ..."}')
         try:
             shown = self.router.execute(command)
+            return json.dumps({"ok": True, "text": shown.text, "value": shown.value}).encode()
         except CommandError as error:
-            return {"ok": False, "error": str(error)}
+            return _refusal(str(error))
         except Exception as error:
             self.router.context.log.exception("command failed", command=command, error=type(error).__name__)
-            return {"ok": False, "error": f"internal error in {command!r}; it is in the log"}
-        return {"ok": True, "text": shown.text, "value": shown.value}
+            return _refusal(f"internal error in {command!r}; it is in the log")
 
 
-async def _reply(writer: asyncio.StreamWriter, reply: dict[str, Any]) -> None:
-    writer.write(json.dumps(reply).encode() + b"\n")
+def _listener(path: Path) -> socket.socket:
+    """A listening socket that is the owner's only from its first moment."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    old = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise OSError(f"{path}: {error.strerror or error}") from None
+    finally:
+        os.umask(old)
+    return listener
+
+
+def _refusal(error: str) -> bytes:
+    return json.dumps({"ok": False, "error": error}).encode()
+
+
+async def _reply(writer: asyncio.StreamWriter, reply: bytes) -> None:
+    writer.write(reply + b"\n")
     await writer.drain()
 
 
+async def _last_reply(writer: asyncio.StreamWriter, reply: bytes) -> None:
+    try:
+        await _reply(writer, reply)
+    except ConnectionError:
+        pass  # the client left
+
+
 async def _alive(path: Path) -> bool:
+    """Whether somebody listens there; a listener that is too busy to answer now does."""
     try:
         _, writer = await asyncio.open_unix_connection(str(path))
-    except OSError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
+    except OSError:
+        return True
     writer.close()
     return True
 
@@ -129,16 +172,29 @@ async def request(path: Path, commands: list[str]) -> list[dict[str, Any]]:
         raise ControlError(f"no node listens at {path}; is `labelspan run` up, under this --name?") from None
     except OSError as error:
         raise ControlError(f"{path}: {error.strerror or error}") from None
-    replies = []
     try:
-        for command in commands:
-            writer.write(json.dumps({"command": command}).encode() + b"\n")
-            line = await asyncio.wait_for(reader.readline(), WITHIN)
-            if not line:
-                raise ControlError("the node closed the connection")
-            replies.append(json.loads(line))
+        return [await _ask(reader, writer, command) for command in commands]
     except TimeoutError:
         raise ControlError(f"the node did not answer within {WITHIN:.0f} s") from None
+    except OSError as error:
+        raise ControlError(f"the connection to the node broke: {error.strerror or error}") from None
+    except (ValueError, TypeError):
+        raise ControlError(f"what answers at {path} is no node of this version") from None
     finally:
         writer.close()
-    return replies
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str) -> dict[str, Any]:
+    """One reply. Raises ControlError, TimeoutError, OSError; ValueError or TypeError if it makes no sense."""
+    async with asyncio.timeout(WITHIN):
+        writer.write(json.dumps({"command": command}).encode() + b"\n")
+        await writer.drain()
+        line = await reader.readline()
+    if not line:
+        raise ControlError("the node closed the connection")
+    reply = json.loads(line)
+    if not isinstance(reply, dict) or not isinstance(reply.get("ok"), bool):
+        raise TypeError("no reply")
+    if not reply["ok"]:
+        return {"ok": False, "error": str(reply.get("error"))}
+    return {"ok": True, "text": str(reply.get("text")), "value": reply.get("value")}

@@ -127,7 +127,10 @@ def _addresses(
         for address in interface.addresses:
             octets = address.address
             if address.eui64:
-                octets = eui64(octets, mac_of(device) or _made_up_mac(node.hostname, interface.name))
+                mac = mac_of(device)
+                octets = eui64(
+                    octets, mac if len(mac) == 6 and any(mac) else _made_up_mac(node.hostname, interface.name)
+                )
             yield (interface.name, octets), AddressRow(address.length, address.secondary)
 
 
@@ -159,7 +162,7 @@ def _statics(node: NodeConfig) -> Mapping[tuple[str, str], Rows]:
         if known is None:
             routes[static.prefix] = Route(static.distance, vias, "static", tag=static.tag)
         else:
-            routes[static.prefix] = known._replace(vias=known.vias + vias)
+            routes[static.prefix] = known._replace(vias=tuple(dict.fromkeys(known.vias + vias)))
     return found
 
 

@@ -19,7 +19,9 @@ def check_origin() -> None:
     home = Path(__file__).resolve().parent.parent
     for name in PACKAGES:
         spec = find_spec(name)
-        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if spec is None:
+            raise IntruderError(f"the package `{name}` is missing from labelspan in {home}: install it again")
+        origin = Path(spec.origin).resolve() if spec.origin else None
         if origin is None or origin.parent.parent != home:
             where = origin.parent if origin else "nowhere"
             raise IntruderError(

@@ -14,7 +14,7 @@ from stack.tables.adjacency import Adjacency, AdjacencyKind
 from tunnel.config import TransportProtocol, TunnelConfig, TunnelMode
 from tunnel.engine.endpoints import Endpoint
 from tunnel.engine.engine import Snapshot
-from tunnel.engine.neighbours import Neighbour
+from tunnel.engine.neighbours import Neighbour, NeighbourState
 from tunnel.engine.profile import Health, Provision
 
 __all__ = ["COMMANDS", "adjacency", "endpoints", "neighbours", "profiles"]
@@ -110,10 +110,14 @@ def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
         if row.kind in (AdjacencyKind.GRE, AdjacencyKind.MPLS_IN_IP):
             counts["TAG"] = held + 1
         for protocol, count in counts.items():
-            mark = "" if row.complete else f" (incomplete: {row.reason})"
+            mark = "" if row.complete else f" (incomplete: {_why_incomplete(row)})"
             lines.append(f"{protocol:<7} {key.interface:<22} {address}({count}){mark}")
         value.append(_adjacency(row, address, counts))
     return Shown("\n".join([*header, *lines]), value)
+
+
+def _why_incomplete(row: Adjacency) -> str:
+    return row.reason or NeighbourState.ASKING.value
 
 
 def _adjacency(row: Adjacency, address: str, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def _adjacency(row: Adjacency, address: str, counts: Mapping[str, int]) -> dict[
         "address": address,
         "kind": row.kind.value,
         "complete": row.complete,
-        "reason": row.reason,
+        "reason": "" if row.complete else _why_incomplete(row),
         "mtu": row.mtu,
         "refcounts": dict(counts),
         "source": format_address(row.source) if row.source else "",

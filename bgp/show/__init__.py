@@ -93,6 +93,15 @@ def _detail(view: TableView) -> Shown:
     return Shown(text, value)
 
 
+def _all(scene: Scene, _values: Values) -> Shown:
+    """Every family that has routes, one after the other, each with its title."""
+    ribs = _ribs(scene)
+    views = [unicast_table(ribs, "", family) for family in (IPV4_UNICAST, IPV6_UNICAST)]
+    views += [vpn_table(ribs, afi) for afi in Afi]
+    texts = [f"For address family: {family_title(view.family)}\n\n{table_text(view)}".rstrip() for view in views]
+    return Shown("\n\n".join(texts), [table_value(view) for view in views])
+
+
 # --- neighbours -------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +166,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(f"show ip bgp vpnv6 rd {{rd:rd}} {_ONE}", _vpn(Afi.IPV6), "VPNv6 routes of one route distinguisher"),
     Command(f"show ip bgp vpnv4 vrf {{vrf:vrf}} {_ONE}", _vpn(Afi.IPV4), "VPNv4 routes of one VRF"),
     Command(f"show ip bgp vpnv6 vrf {{vrf:vrf}} {_ONE}", _vpn(Afi.IPV6), "VPNv6 routes of one VRF"),
+    Command("show bgp all", _all, "the routes of every address family"),
     Command("show bgp summary", _summary(IPV4_UNICAST, IPV6_UNICAST, VPNV4, VPNV6), "neighbors, by address family"),
     Command("show bgp all summary", _summary(IPV4_UNICAST, IPV6_UNICAST, VPNV4, VPNV6), "neighbors, by address family"),
     Command("show ip bgp summary", _summary(IPV4_UNICAST), "IPv4 neighbors"),

@@ -49,7 +49,7 @@ def neighbor_text(peer: PeerSnapshot, counts: Iterable[FamilyCount], now: float)
             f"    Four-octets ASN Capability: advertised{' and received' if peer.asn4 else ''}",
         ]
     lines += _families(peer)
-    lines += _statistics(peer)
+    lines += _statistics(peer, _waiting(peer, counts))
     for family in sorted(peer.families):
         lines += _family(peer, family, counts)
     lines += _end(peer, now)
@@ -69,10 +69,17 @@ def _families(peer: PeerSnapshot) -> list[str]:
     ]
 
 
-def _statistics(peer: PeerSnapshot) -> list[str]:
+def _waiting(peer: PeerSnapshot, counts: Iterable[FamilyCount]) -> int:
+    """Messages that wait for it, of all families."""
+    return sum(c.peers[peer.key][2] for c in counts if c.vrf == peer.key[0] and peer.key in c.peers)
+
+
+def _statistics(peer: PeerSnapshot, waiting: int) -> list[str]:
+    """InQ is in octets (what came and was not read yet), OutQ in messages."""
     lines = [
         "  Message statistics:",
-        f"    InQ depth is {peer.waiting_octets} octets",
+        f"    InQ depth is {peer.waiting_octets}",
+        f"    OutQ depth is {waiting}",
         "",
         f"{'Sent':>25} {'Rcvd':>10}",
     ]
@@ -83,6 +90,7 @@ def _statistics(peer: PeerSnapshot) -> list[str]:
     if peer.contained_faults:
         lines.append(f"    Faults of ours while working on its messages: {peer.contained_faults}")
     lines += [f"    {reason}: {number}" for reason, number in sorted(peer.refused.items())]
+    lines.append("  Default minimum time between advertisement runs is 0 seconds")
     return lines
 
 

@@ -90,5 +90,5 @@ def _plain(value: int) -> str:
 def extended_community(octets: bytes) -> str:
     """`RT:1:1`, `SoO:1:1`, else its octets."""
     if octets[0] <= 2 and octets[1] in (2, 3):
-        return f"{'RT' if octets[1] == 2 else 'SoO'}:{RT(octets)}"
+        return f"{'RT' if octets[1] == 2 else 'SoO'}:{RT(octets[:1] + bytes((2,)) + octets[2:])}"
     return f"0x{octets.hex()}"

@@ -55,7 +55,9 @@ class Wrong(Exception):
 @frozen
 class Fault:
     """One fault: where (`source`, line `number` from 1, `mode` and the lines that led there), the line, the word (`column`
-    from 0, `width`), why, what was `expected`, and a `suggestion`. Messages mask what may be a secret in the line. `also`: lines under it that go with it."""
+    from 0, `width`), why, what was `expected`, and a `suggestion`. `also`: lines under it that go with it. What may be a
+    secret in the line is masked in the message.
+    """
 
     source: str
     number: int

@@ -109,6 +109,7 @@ NO_EFFECT: tuple[Line, ...] = (
     *_interface("ARP is answered for the node's own addresses only", "ip proxy-arp", no=True),
     *_interface("no broadcast is ever forwarded", "ip directed-broadcast", no=True),
     *_interface("LDP is not needed, and not here, where static labels or `mpls bgp forwarding` do", "mpls ip", no=True),
+    no_effect(("config-std-nacl", "config-ext-nacl"), "remark {rest:text}", "it is a remark", no=False),
     no_effect(_ROUTER_MODES, "synchronization", _CLASSFUL, no=True),
     no_effect(_ROUTER_MODES, "auto-summary", _CLASSFUL, no=True),
     Line(

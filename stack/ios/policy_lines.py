@@ -137,6 +137,18 @@ def _prefix_list(draft: Draft, values: Values, afi: Afi) -> dict[int, Any]:
     return _pile(draft, "prefix_lists", name, lambda: PrefixList(name, afi))
 
 
+def _prefix_list_place(afi: Afi) -> Place[PrefixList]:
+    """Only for printing, list by list: entries are written by their pile."""
+    return Place(
+        fetch=lambda sections, values: sections[NodeConfig].prefix_lists.get(values["name"]),
+        store=lambda _draft, _values, _held: None,
+        make=lambda values: PrefixList(values["name"], afi),
+        keys=lambda sections, _values: [
+            {"name": name} for name, held in sections[NodeConfig].prefix_lists.items() if held.afi is afi
+        ],
+    )
+
+
 def _prefix_list_lines(afi: Afi, word: str, kind: str, bits: int, order: int) -> tuple[Line, ...]:
     def put(draft: Draft, values: Values) -> None:
         pile = _prefix_list(draft, values, afi)
@@ -174,14 +186,7 @@ def _prefix_list_lines(afi: Afi, word: str, kind: str, bits: int, order: int) ->
         text = sections[NodeConfig].prefix_lists[values["name"]].description
         return ({"text": text},) if text else ()
 
-    place: Place[PrefixList] = Place(
-        fetch=lambda sections, values: sections[NodeConfig].prefix_lists.get(values["name"]),
-        store=lambda _draft, _values, _held: None,
-        make=lambda values: PrefixList(values["name"], afi),
-        keys=lambda sections, _values: [
-            {"name": name} for name, held in sections[NodeConfig].prefix_lists.items() if held.afi is afi
-        ],
-    )
+    place = _prefix_list_place(afi)
     lengths = f"[ge {{ge:int:0-{bits}}}] [le {{le:int:0-{bits}}}]"
     entry = f"[seq {{seq:{_NUMBER}}}] {{action:permit|deny}} {{prefix:{kind}}} {lengths}"
     return (

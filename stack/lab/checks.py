@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from stack.addr import Prefix, format_address, parse_address
 from stack.lab.frames import Seen, look
-from stack.lab.scenario import Check, Sabotage, Scenario
+from stack.lab.scenario import EVERY_NODE, Check, Sabotage, Scenario
 from stack.lab.testbed import Answer, Testbed
 
 __all__ = ["KINDS", "Conduct", "Red", "Row"]
@@ -50,7 +50,7 @@ class Conduct:
     def text(self, node: str) -> str:
         """A node's configuration, as sabotage left it."""
         text = self.scenario.node[node]
-        if self.sabotage is not None and self.sabotage.node == node:
+        if self.sabotage is not None and self.sabotage.node in (node, EVERY_NODE):
             text = replaced(text, self.sabotage.replace)
         return text
 
@@ -143,9 +143,18 @@ async def mesh(conduct: Conduct, check: Check) -> str:
     customer, family = check.words["customer"], check.words["family"]
     hosts = [name for name, host in conduct.scenario.host.items() if host.customer == customer]
     pairs = list(permutations(hosts, 2))
-    for one, other in pairs:
-        await _reach(conduct, check, one, _address(conduct, other, family))
-    return f"{len(pairs)} of {len(pairs)} pairs"
+    silent = list(pairs)
+
+    async def look_once() -> str:
+        answers = [(pair, await _ping(conduct, pair[0], _address(conduct, pair[1], family))) for pair in silent]
+        silent[:] = [pair for pair, answer in answers if not answer.ok]
+        seen = f"{len(pairs) - len(silent)} of {len(pairs)} pairs"
+        if silent:
+            words = next(_words(answer) for _, answer in answers if not answer.ok)
+            raise Red(f"{seen}; {silent[0][0]} to {silent[0][1]}: {words}")
+        return seen
+
+    return await conduct.until(check, look_once)
 
 
 async def _reach(conduct: Conduct, check: Check, host: str, destination: str) -> None:
@@ -174,9 +183,14 @@ async def ping(conduct: Conduct, check: Check) -> str:
 
 
 async def unreachable(conduct: Conduct, check: Check) -> str:
+    """The PE must say that there is no way. Silence would mean that the packet went somewhere, if not back again."""
     answer = await _ping(conduct, check.words["host"], check.words["to"])
+    if answer.kind == "timeout":  # answers about errors are rate limited: ask once more
+        answer = await _ping(conduct, check.words["host"], check.words["to"])
     if answer.ok:
         raise Red(f"{check.words['host']} reaches {check.words['to']}, answered by {answer.source}")
+    if "unreachable" not in answer.kind:
+        raise Red(f"nobody says that there is no way to {check.words['to']}: {_words(answer)}")
     return _words(answer)
 
 
@@ -268,18 +282,19 @@ async def _observe(conduct: Conduct, check: Check) -> str:
 
 async def kill(conduct: Conduct, check: Check) -> str:
     """A node ends without good-bye; others go on."""
-    await conduct.bed.kill(check.words["node"])
+    node = check.words["node"]
+    if conduct.sabotage is None or conduct.sabotage.survives != node:
+        await conduct.bed.kill(node)
     host, destination = check.words["unaffected"]
     answer = await _ping(conduct, host, destination)
     if not answer.ok:
-        raise Red(f"{host} to {destination}, which does not pass {check.words['node']}: {_words(answer)}")
+        raise Red(f"{host} to {destination}, which does not pass {node}: {_words(answer)}")
     return await _observe(conduct, check)
 
 
 async def revive(conduct: Conduct, check: Check) -> str:
     node = check.words["node"]
-    stays_dead = conduct.sabotage is not None and conduct.sabotage.stays_dead and conduct.sabotage.node == node
-    if not stays_dead:
+    if conduct.sabotage is None or conduct.sabotage.stays_dead != node:
         await conduct.bed.revive(node)
     return await _observe(conduct, check)
 

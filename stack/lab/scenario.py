@@ -12,7 +12,11 @@ import cattrs
 from attrs import field, frozen
 from cattrs.gen import make_dict_structure_fn
 
-__all__ = ["Check", "Host", "PlainRouter", "Sabotage", "Scenario", "ScenarioError", "load"]
+__all__ = ["EVERY_NODE", "Check", "Host", "PlainRouter", "Sabotage", "Scenario", "ScenarioError", "load"]
+
+
+EVERY_NODE = "*"
+"""As a sabotage's `node`: all of them."""
 
 
 class ScenarioError(Exception):
@@ -48,14 +52,16 @@ class Check:
 
 @frozen
 class Sabotage:
-    """Something broken on purpose, and the rows that must notice. `replace`: in the configuration of `node`; `inject`: a
-    clear customer packet on that link; `stays_dead`: the node is not started again."""
+    """Something broken on purpose, and the rows that must notice. `replace`: in the configuration of `node` (`*`: of every
+    node); `inject`: a clear customer packet on that link; `survives`: this node is not killed when it should be;
+    `stays_dead`: this node is not started again."""
 
     red: list[str]
     node: str = ""
     replace: list[tuple[str, str]] = field(factory=list)
     inject: str = ""
-    stays_dead: bool = False
+    survives: str = ""
+    stays_dead: str = ""
 
 
 @frozen
@@ -154,6 +160,9 @@ def _check_names(scenario: Scenario, file: Path) -> None:
                 raise ScenarioError(f"{file}: link {name}: {owner!r} {interface!r} is no end: OWNER INTERFACE expected")
     rows = {check.name for check in scenario.checks}
     for name, sabotage in scenario.sabotage.items():
+        for node in (sabotage.node, sabotage.survives, sabotage.stays_dead):
+            if node not in {"", EVERY_NODE, *scenario.node}:
+                raise ScenarioError(f"{file}: sabotage {name}: there is no node called {node!r}")
         for row in sabotage.red:
             if row not in rows:
                 raise ScenarioError(f"{file}: sabotage {name}: there is no check called {row!r}")

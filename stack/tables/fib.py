@@ -74,6 +74,10 @@ class Fib:
             for value, leaf in list(table.items()):
                 yield Prefix((value << shift).to_bytes(size), length), leaf
 
+    def __bool__(self) -> bool:
+        """A FIB without a route is still a FIB: `if fib` asks whether the VRF exists."""
+        return True
+
     def __len__(self) -> int:
         return sum(len(table) for tables in self._tables.values() for table in tables.values())
 
@@ -94,7 +98,7 @@ class Fib:
                 return
             table[value] = leaf
         self.generation += 1
-        if len(self._order[size]) != len(tables) or (table and len(table) == 1):
+        if len(self._order[size]) != len(tables):
             self._order[size] = tuple((_LENGTHS[size] - n, n, tables[n]) for n in sorted(tables, reverse=True))
 
 

@@ -31,6 +31,8 @@ class OwnedRows:
                 rows[key] = row
         if not rows:
             del owners[delta.owner]
+            if not owners:
+                del self._held[delta.topic, delta.table]
 
     def by_owner(self, topic: Topic[K, R], table: str = "") -> Mapping[str, Mapping[K, R]]:
         return self._held.get((topic, table), {})

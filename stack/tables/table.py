@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-__all__ = ["KeyedTable", "Revoked", "SecondWriter", "Writer", "WriteRule"]
+__all__ = ["KeyedTable", "Revoked", "SecondWriter", "WriteRule", "Writer"]
 
 K = TypeVar("K")
 R = TypeVar("R")

@@ -250,6 +250,19 @@ def test_unicast_tables() -> None:
     assert run(service, "show bgp ipv6").text == ""
 
 
+def test_all_families() -> None:
+    shown = run(Service(hub()), "show bgp all")
+    titles = [text for text in shown.text.splitlines() if text.startswith("For address family")]
+    assert titles == [f"For address family: {name} Unicast" for name in ("IPv4", "IPv6", "VPNv4", "VPNv6")]
+    assert " *>  192.168.63.0     10.4.4.3 " in shown.text
+    assert [one["afi-safi"] for one in shown.value] == [
+        "ipv4 unicast",
+        "ipv6 unicast",
+        "vpnv4 unicast",
+        "vpnv6 unicast",
+    ]
+
+
 def test_json_says_why() -> None:
     value = run(Service(hub()), "show ip bgp vpnv4 all 192.168.63.1").value
     best, other = value[0]["paths"]
@@ -336,7 +349,8 @@ def test_neighbors_in_full() -> None:
         "    Four-octets ASN Capability: advertised and received\n"
         "    Address family VPNv4 Unicast: advertised and received\n"
         "  Message statistics:\n"
-        "    InQ depth is 0 octets\n"
+        "    InQ depth is 0\n"
+        "    OutQ depth is 0\n"
         "\n"
         "                     Sent       Rcvd\n"
         "    Opens:              1          1\n"
@@ -345,6 +359,7 @@ def test_neighbors_in_full() -> None:
         "    Keepalives:        61         60\n"
         "    Route Refresh:      0          0\n"
         "    Total:             65         73\n"
+        "  Default minimum time between advertisement runs is 0 seconds\n"
         "\n"
         " For address family: VPNv4 Unicast\n"
         "  BGP table version 16, neighbor version 16/0\n"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +18,8 @@ from tests.conftest import require_root
 MGRE = load("mgre")
 
 
-def verdict(capsys: pytest.CaptureFixture[str], **named: object) -> tuple[int, dict[str, bool], str]:
-    code = run_lab("mgre", as_json=True, **named)  # type: ignore[arg-type]
+def verdict(capsys: pytest.CaptureFixture[str], **named: Any) -> tuple[int, dict[str, bool], str]:
+    code = run_lab("mgre", as_json=True, **named)
     printed = capsys.readouterr().out
     rows = json.loads(printed)["rows"]
     return code, {row["name"]: row["ok"] for row in rows}, printed
@@ -25,6 +29,19 @@ def test_mgre_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
     code, rows, printed = verdict(capsys, backend="memory")
     assert code == 0, printed
     assert list(rows) == [check.name for check in MGRE.checks]
+
+
+def test_the_same_seed_gives_the_same_verdict_whatever_the_hash_seed() -> None:
+    """What was seen and the virtual seconds it took, row by row, from processes that order their sets differently."""
+    verdicts = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-m", "stack.cli", "lab", "mgre", "--backend", "memory", "--json"]
+        done = subprocess.run(
+            command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60
+        )
+        verdicts.append(json.loads(done.stdout)["rows"])
+    assert len(verdicts[0]) == len(MGRE.checks)
+    assert verdicts[0] == verdicts[1]
 
 
 @pytest.mark.parametrize("name", sorted(MGRE.sabotage))
@@ -67,10 +84,12 @@ def test_what_is_no_scenario_says_what_there_is(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("title = ", "line 1"),
+        ("title = \n[node]\n", "line 1"),
         ("title = 'x'\n[node]\n", "'link' is missing"),
         ("title = 'x'\n[node]\n[link]\na = ['p q', 'r s']\n", "no end"),
         ("title = 'x'\n[node]\n[link]\n[host.h]\ncolour = 'red'\n", "colour"),
+        ("title = 'x'\n[node]\n[link]\n[sabotage.s]\nnode = 'p'\nred = []\n", "no node called 'p'"),
+        ("title = 'x'\n[node]\n[link]\n[sabotage.s]\nred = ['row']\n", "no check called 'row'"),
     ],
 )
 def test_a_broken_scenario_says_what_is_wrong(text: str, complaint: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from stack.config import Config
 from stack.lab.checks import Conduct
+from stack.lab.frames import look
 from stack.lab.memory import MemoryTestbed
 from stack.testing import run
 from tests.scenario.test_restart import lab
@@ -38,8 +39,11 @@ def test_a_profile_removed_and_added_again_restores_every_route() -> None:
         bed.routers["pe1"].apply(Config.from_ios(text.replace(PROFILE, ""), source="pe1"))
         await asyncio.sleep(2)
         assert not (await bed.ping("red1", "10.1.3.10", count=1, size=100))[0].ok
-        # The LSP needs no profile: it goes on.
-        assert (await bed.ping("red1", "10.7.2.1", count=1, size=100))[0].ok
+        # The LSP needs no profile: it goes on. (pe2's answer rides in the tunnel that pe1 has no more.)
+        bed.forget()
+        await bed.ping("red1", "10.7.2.1", count=1, size=100)
+        lsp = [frame for frame in map(look, bed.frames("pe1-pe2")) if frame.ethertype == 0x8847]
+        assert [(frame.labels[0], frame.echo, frame.inner[1]) for frame in lsp] == [(502, 100, b"\x0a\7\2\1")]
         assert "192.0.2.3" not in str(await bed.show("pe1", "show adjacency"))
         bed.routers["pe1"].apply(Config.from_ios(text, source="pe1"))
         await asyncio.sleep(1)

@@ -49,7 +49,8 @@ def attached(key: AdjacencyKey, interface: Interface, neighbour: Neighbour | Non
         return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, rewrite, reason=down, created=created)
     if neighbour is None:
         return None
-    reason = down or ("" if mac else neighbour.state.value)
+    # A reason means that packets are refused; while the neighbour is being asked they wait for it instead.
+    reason = down or ("" if mac or neighbour.state is NeighbourState.ASKING else neighbour.state.value)
     return Adjacency(
         key,
         AdjacencyKind.ETHERNET,
@@ -66,9 +67,10 @@ def state_of(adjacency: Adjacency | None, key: AdjacencyKey, *, wanted: bool) ->
     if adjacency is None:
         reason = f"no adjacency to {format_address(key.address)} on {key.interface}"
         return AdjacencyRow(usable=False, mtu=0, reason=reason) if wanted else None
-    asking = adjacency.kind is AdjacencyKind.ETHERNET and adjacency.reason == NeighbourState.ASKING.value
+    asking = adjacency.kind is AdjacencyKind.ETHERNET and not adjacency.complete and not adjacency.reason
     usable = adjacency.complete or asking
-    return AdjacencyRow(usable, adjacency.mtu, adjacency.reason, transport=adjacency.destination)
+    reason = NeighbourState.ASKING.value if asking else adjacency.reason
+    return AdjacencyRow(usable, adjacency.mtu, reason, transport=adjacency.destination)
 
 
 def _transport_mtu(way: NextHopRow | None, interfaces: Mapping[str, Interface]) -> int:

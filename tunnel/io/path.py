@@ -102,13 +102,13 @@ class Path:
                 fib = self.tables.fib.get(flows.vrf)
                 if fib is not flows.fib or (fib is not None and fib.generation != flows.generation):
                     flows.clear()
-                    flows.fib, flows.generation = fib, fib.generation if fib else 0
+                    flows.fib, flows.generation = fib, fib.generation if fib is not None else 0
 
     def flows(self, inlet: Inlet, vrf: str) -> Flows:
         flows = inlet.flows.get(vrf)
         if flows is None:
             fib = self.tables.fib.get(vrf)
-            flows = inlet.flows[vrf] = Flows(vrf, fib, fib.generation if fib else 0)
+            flows = inlet.flows[vrf] = Flows(vrf, fib, fib.generation if fib is not None else 0)
         return flows
 
     def host_inlet(self, vrf: str) -> Inlet:

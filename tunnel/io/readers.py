@@ -20,7 +20,7 @@ from attrs import define, field
 from stack.events import Ingress, NeighbourPacket
 from stack.net import Port
 from stack.wire import WireError
-from tunnel.io.batch import HEAD, STRIDE, Arena, Intake, SendQueue
+from tunnel.io.batch import BATCH, HEAD, STRIDE, Arena, Intake, SendQueue
 from tunnel.io.counters import Counters, Drop, Slow
 from tunnel.io.inlet import Arrival, Flows, Inlet
 from tunnel.io.labels import Labels
@@ -50,6 +50,9 @@ _ND = range(133, 138)
 _ODD4 = frozenset((0, 127, *range(224, 256)))
 _ODD6 = frozenset((0, 0xFE, 0xFF))
 """First octets of addresses that the whole path must look at: martian, link scope, multicast."""
+
+BASES = tuple(range(HEAD, HEAD + BATCH * STRIDE, STRIDE))
+"""Where the packet of each slot starts."""
 
 _TCP, _SYN = 6, 2
 _PLAIN = frozenset((17, 47, 50, 58))
@@ -82,10 +85,8 @@ class Reader:
     def drain(self) -> None:
         """Take what is there, at most a batch. Never raises because of a packet or a port."""
         self.path.refresh()
-        base = HEAD
-        for count in self.fill():
+        for base, count in zip(BASES, self.fill(), strict=False):
             self.take(base, count)
-            base += STRIDE
         self.flush()
 
     def fill(self) -> Sequence[int]:
@@ -191,7 +192,7 @@ class Reader:
     def send(self, rewrite: Rewrite, header: bytes, at: int, size: int) -> None:
         """Lay `header` before the packet at `at` and send both, now or at the end of the batch."""
         start = at - rewrite.size
-        self.arena.octets[start:at] = header
+        rewrite.lay(self.arena.octets, start, header)
         queue = rewrite.queue
         if queue is None:
             packet = self.arena.view[start : at + size]
@@ -256,6 +257,11 @@ def _fallen(third: int, fall: int) -> int:
     return (third & 0xFFFF0000) - (fall << 24) | (checksum - 0xFFFF if checksum >= 0xFFFF else checksum)
 
 
+def _add(tally: list[int], packets: int, octets: int) -> None:
+    tally[0] += packets
+    tally[1] += octets
+
+
 @define(eq=False)
 class FrameReader(Reader):
     """Ethernet frames of one attachment. `kernel`: the device's IP packets are the kernel's, only labels are ours."""
@@ -281,51 +287,50 @@ class FrameReader(Reader):
         if self.headroom and not self.kernel:
             self.flat(counts)
         else:
-            base = HEAD
-            for count in counts:
+            for base, count in zip(BASES, counts, strict=False):
                 self.take(base, count)
-                base += STRIDE
         self.flush()
 
     def flat(self, counts: Sequence[int]) -> None:
         """What most customer packets need, and nothing else; `take` for the rest."""
         arena, four, own, skip = self.arena, self.flows.four, self.mac, self.headroom + 14
         octets, origin, touched = arena.octets, arena.origin, arena.touched
-        unpack, put_word, put_part = _VNET_IPV4.unpack_from, _WORD.pack_into, _PART.pack_into
-        base = HEAD
-        for count in counts:
+        unpack, put_part = _VNET_IPV4.unpack_from, _PART.pack_into
+        tally, packets, total = self.inlet.tally, 0, 0
+        for base, count in zip(BASES, counts, strict=False):
             offload, mac, kind, first, second, third, source, destination = unpack(octets, base)
             rewrite = four.get(destination)
             size = first & 0xFFFF
             if (
-                rewrite is not None
-                and kind == 0x0800
-                and first >> 16 == 0x4500
-                and mac == own
-                and not offload & 0x1FF
-                and 20 <= size <= count - skip
-                and size <= rewrite.limit
-                and not (first + second + third + source + destination) % 0xFFFF
-                and third > 0x1FFFFFF
-                and source >> 24 not in _ODD4
-                and (header := rewrite.plain[third >> 24]) is not None
-                and (queue := rewrite.queue) is not None
+                rewrite is None
+                or kind != 0x0800
+                or first >> 16 != 0x4500
+                or mac != own
+                or offload & 0x1FF
+                or not 20 <= size <= count - skip
+                or size > rewrite.limit
+                or (first + second + third + source + destination) % 0xFFFF
+                or third < 0x2000000
+                or source >> 24 in _ODD4
+                or (header := rewrite.plain[third >> 24]) is None
+                or (queue := rewrite.queue) is None
             ):
-                at = base + skip
-                start = at - rewrite.size
-                octets[start:at] = header
-                put_word(octets, at + 8, third - (0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF))
-                used = queue.used
-                if not used:
-                    touched.append(queue)
-                put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
-                used.append(rewrite)
-                tally = rewrite.tally
-                tally[0] += 1
-                tally[1] += size
-            else:
                 self.take(base, count)
-            base += STRIDE
+                continue
+            start = base + skip - rewrite.size
+            third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF
+            rewrite.lay4(octets, start, header, first, second, third)
+            used = queue.used
+            if not used:
+                touched.append(queue)
+            put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
+            used.append(rewrite)
+            if rewrite.tally is not tally:
+                _add(tally, packets, total)
+                tally, packets, total = rewrite.tally, 0, 0
+            packets += 1
+            total += size
+        _add(tally, packets, total)
 
     def take(self, base: int, count: int) -> None:
         """Any frame."""
@@ -467,62 +472,68 @@ class GreReader(Reader):
 
     def flat(self, counts: Sequence[int]) -> None:
         """GRE, with a key or without, and IPv4 under one label that is popped or swapped; `take` for the rest."""
-        arena, peers = self.arena, self.tunnels.peers
-        octets, origin, touched = arena.octets, arena.origin, arena.touched
-        unpack, unpack_more, put_word = _GRE_LABEL_IPV4.unpack_from, _LABEL_IPV4.unpack_from, _WORD.pack_into
-        put_part = _PART.pack_into
-        base = HEAD
-        for count in counts:
+        octets, origin, touched = self.arena.octets, self.arena.origin, self.arena.touched
+        unpack, unpack_more = _GRE_LABEL_IPV4.unpack_from, _LABEL_IPV4.unpack_from
+        put_part, peers = _PART.pack_into, self.tunnels.peers
+        came, gone, packets, total_in, total_out = [0, 0], [0, 0], 0, 0, 0
+        for base, count in zip(BASES, counts, strict=False):
             outer, addresses, gre, word, first, second, third, source, destination = unpack(octets, base)
-            peer = peers.get(addresses)
-            at, inlet = base + 28, None
-            if peer is not None and gre == _GRE_MPLS:
+            peer, at, inlet = peers.get(addresses), base + 28, None
+            if peer is None:
+                pass
+            elif gre == _GRE_MPLS:
                 inlet = peer.plain
-            elif peer is not None and gre == _GRE_KEY_MPLS:
-                inlet = peer.keyed.get(word)
-                word, first, second, third, source, destination = unpack_more(octets, at)
-                at += 4
+            elif gre == _GRE_KEY_MPLS:
+                inlet, at = peer.keyed.get(word), base + 32
+                word, first, second, third, source, destination = unpack_more(octets, base + 28)
             size, room = first & 0xFFFF, base + count - at
             if (
-                inlet is not None
-                and (flow := inlet.labels.get(word >> 12)) is not None
-                and outer == 0x45
-                and word & 0x100
-                and first >> 16 == 0x4500
-                and flow.version != 6
-                and 20 <= size <= room
-                and (rewrite := flow.rewrite or flow.flows.four.get(destination)) is not None
-                and size <= rewrite.limit
-                and (queue := rewrite.queue) is not None
+                inlet is None
+                or (flow := inlet.labels.get(word >> 12)) is None
+                or outer != 0x45
+                or not word & 0x100
+                or first >> 16 != 0x4500
+                or flow.version == 6
+                or not 20 <= size <= room
+                or (rewrite := flow.rewrite or flow.flows.four.get(destination)) is None
+                or size > rewrite.limit
+                or (queue := rewrite.queue) is None
             ):
-                header = None
-                if flow.rewrite is not None:
-                    if size == room and word & 0xFF > 1:
-                        header = rewrite.headers.get(word & 0xFFF)
-                elif (
-                    1 < third >> 24 <= word & 0xFF
-                    and not (first + second + third + source + destination) % 0xFFFF
-                    and source >> 24 not in _ODD4
-                    and (header := rewrite.plain[third >> 24]) is not None
-                ):
-                    third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF
-                    put_word(octets, at + 8, third)
-                if header is not None:
-                    start = at - rewrite.size
-                    octets[start:at] = header
-                    used = queue.used
-                    if not used:
-                        touched.append(queue)
-                    put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
-                    used.append(rewrite)
-                    flow.octets += room
-                    for tally in (rewrite.tally, inlet.tally):
-                        tally[0] += 1
-                        tally[1] += size
-                    base += STRIDE
-                    continue
-            self.take(base, count)
-            base += STRIDE
+                self.take(base, count)
+                continue
+            swap = flow.rewrite is not None
+            header = rewrite.headers.get(word & 0xFFF) if swap else rewrite.plain[third >> 24]
+            if header is None or (
+                size != room or word & 0xFF < 2
+                if swap
+                else third < 0x2000000
+                or third >> 24 > word & 0xFF
+                or (first + second + third + source + destination) % 0xFFFF
+                or source >> 24 in _ODD4
+            ):
+                self.take(base, count)
+                continue
+            start = at - rewrite.size
+            if swap:
+                rewrite.lay(octets, start, header)
+            else:
+                third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF
+                rewrite.lay4(octets, start, header, first, second, third)
+            used = queue.used
+            if not used:
+                touched.append(queue)
+            put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
+            used.append(rewrite)
+            flow.octets += room
+            if rewrite.tally is not gone or inlet.tally is not came:
+                _add(came, packets, total_in)
+                _add(gone, packets, total_out)
+                came, gone, packets, total_in, total_out = inlet.tally, rewrite.tally, 0, 0, 0
+            packets += 1
+            total_in += room + 4
+            total_out += size
+        _add(came, packets, total_in)
+        _add(gone, packets, total_out)
 
     def take(self, base: int, count: int) -> None:
         """Any GRE packet."""

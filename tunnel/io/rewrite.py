@@ -10,6 +10,8 @@ compatibility mode). Its DF bit is clear and its identification zero, which the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from struct import Struct
 
 from attrs import define, field
 
@@ -38,6 +40,11 @@ def key6(traffic_class: int, hop_limit: int) -> int:
     return _SIX | traffic_class << 8 | hop_limit
 
 
+@cache
+def _layers(size: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    return Struct(f"{size}s").pack_into, Struct(f">{size}sIII").pack_into
+
+
 @define(eq=False)
 class Rewrite:
     """`send` of the port, and the header for each key.
@@ -64,12 +71,17 @@ class Rewrite:
     headers: dict[int, bytes] = field(factory=dict, init=False)
     plain: list[bytes | None] = field(init=False)
     """By the TTL that it comes with: the header of an IPv4 packet whose TOS is 0. What the hot loops look at first."""
+    lay: Callable[..., None] = field(init=False)
+    """`lay(octets, at, header)`; half the price of assigning to a slice."""
+    lay4: Callable[..., None] = field(init=False)
+    """`lay4(octets, at, header, first, second, third)`: and the words of the IPv4 header behind it."""
 
     def __attrs_post_init__(self) -> None:
         self.room = self.adjacency.mtu - 4 * len(self.labels)
         self.limit = -1 if self.mss or self.hairpin else self.room
         self.plain = [None] * 256
         self.size = len(self.build(1 if self.stacked else key4(0, 1)))
+        self.lay, self.lay4 = _layers(self.size)
 
     @property
     def interface(self) -> str:

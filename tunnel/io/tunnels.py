@@ -186,13 +186,13 @@ class Tunnels:
 
 
 def _outer(octets: bytes) -> tuple[_Outer | None, bytes]:
-    """Outer addresses and what follows the header. None if it is no whole IPv4 packet."""
+    """Outer addresses and what follows the header; None if even that is missing."""
     if len(octets) < 20 or octets[0] >> 4 != 4:
         return None, b""
-    header, total = (octets[0] & 15) * 4, int.from_bytes(octets[2:4])
-    if not 20 <= header <= total <= len(octets) or int.from_bytes(octets[6:8]) & 0x3FFF:
+    header = (octets[0] & 15) * 4
+    if not 20 <= header <= len(octets):
         return None, b""
-    return _Outer(octets[12:16], octets[16:20]), octets[header:total]
+    return _Outer(octets[12:16], octets[16:20]), octets[header:]
 
 
 def _same(inlet: Inlet, row: Reception) -> bool:

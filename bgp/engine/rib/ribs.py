@@ -6,7 +6,7 @@
                                    v
           VPN tables <--import, export--> VRF tables --> RouteOffered
 
-Inputs only mark what they touch. `wake` decides it, some 20,000 prefixes at a time, and `deadline` asks to be woken at
+Inputs only mark what they touch. `wake` decides it, some 10,000 prefixes at a time, and `deadline` asks to be woken at
 once while anything is left; so a batch of messages costs one decision a prefix, and keepalives are never late. What the
 tables hold is published as state, and `SyncedOut` says when all of it has been learnt again after a start.
 """
@@ -66,7 +66,7 @@ from stack.events import (
 
 __all__ = ["BATCH", "INPUTS_WITHIN", "SYNC_WITHIN", "Peer", "Ribs"]
 
-BATCH = 20_000
+BATCH = 10_000
 """Prefixes decided, and rows purged, in one `wake`."""
 
 SYNC_WITHIN = 60.0

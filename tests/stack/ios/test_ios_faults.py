@@ -273,67 +273,21 @@ def test_S03_messages_do_not_show_what_may_be_a_secret(fails, line):
     assert "CANARY" not in repr(error.faults)
 
 
-WORDS = st.sampled_from(
-    [
-        "no",
-        "interface",
-        "router",
-        "bgp",
-        "neighbor",
-        "vrf",
-        "definition",
-        "ip",
-        "route",
-        "address-family",
-        "ipv4",
-        "vpnv4",
-        "exit",
-        "end",
-        "!",
-        "route-map",
-        "permit",
-        "set",
-        "match",
-        "tunnel",
-        "source",
-        "l3vpn",
-        "encapsulation",
-        "transport",
-        "protocol",
-        "gre",
-        "key",
-        "10",
-        "192.0.2.1",
-        "255.255.255.0",
-        "Loopback0",
-        "crypto",
-        "ikev2",
-        "profile",
-        "X",
-        '"',
-        "\x00",
-        "|",
-        "activate",
-        "remote-as",
-        "65010",
-        "description",
-        "secret",
-        "Null0",
-        "10.0.0.0/8",
-        "seq",
-        "prefix-list",
-        "A-name",
-        "é",
-        "99999999999",
-    ]
+VOCABULARY = (
+    "no interface router bgp neighbor vrf definition ip route address-family ipv4 vpnv4 exit end ! route-map permit set "
+    "match tunnel source l3vpn encapsulation transport protocol gre key 10 192.0.2.1 255.255.255.0 Loopback0 crypto ikev2 "
+    'profile X " \x00 | activate remote-as 65010 description secret Null0 10.0.0.0/8 seq prefix-list A-name é 99999999999'
 )
+WORDS = st.sampled_from(VOCABULARY.split(" "))
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.lists(WORDS, max_size=8).map(" ".join) | st.text(max_size=30), max_size=12).map("\n".join))
 def test_any_text_loads_or_is_a_config_error(text):
+    message = ""
     try:
         read(text, "any.cfg", table=TABLE)
     except ConfigError as error:
-        assert error.faults
-        assert "\x00" not in str(error)
+        message = str(error)
+    assert message == "" or message.endswith("nothing was changed")
+    assert "\x00" not in message

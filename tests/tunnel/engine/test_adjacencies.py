@@ -29,7 +29,7 @@ def neighbour(state: NeighbourState) -> Neighbour:
     [
         (None, S.REACHABLE, True, (True, PEER + MAC, "")),
         (7, S.PROBING, True, (True, PEER + MAC + b"\x81\0\0\x07", "")),
-        (None, S.ASKING, True, (False, b"", "being resolved")),
+        (None, S.ASKING, True, (False, b"", "")),
         (None, S.DEAD, True, (False, b"", "no answer")),
         (None, S.REACHABLE, False, (False, PEER + MAC, "cable out")),
         (None, S.DEAD, False, (False, b"", "cable out")),
@@ -46,6 +46,7 @@ def test_an_ethernet_neighbour(
     told = state_of(row, row.key, wanted=True)
     assert told is not None
     assert told.usable == (row.complete or (up and state is S.ASKING))
+    assert told.reason == ("being resolved" if state is S.ASKING else row.reason)
 
 
 @pytest.mark.parametrize(

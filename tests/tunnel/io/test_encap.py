@@ -44,11 +44,10 @@ def test_hex_of_an_ipv4_customer_packet(world):
     out = world.same(E0, packet)
     assert {name: [octets.hex() for octets in sent] for name, sent in out.items()} == {
         "raw 47 2": [
-            "4500003c00000000ff2f378fc0000201c0000202"
-             "2000884700001234"
-             "0006613f"
-             "4500001c000100003f1164c80a0100020a020304"
-             "1234567800080000"
+            (
+                "4500003c00000000ff2f378fc0000201c000020220008847000012340006613f"
+                "4500001c000100003f1164c80a0100020a0203041234567800080000"
+            )
         ]
     }
 
@@ -119,9 +118,7 @@ def test_unlabelled_to_a_kernel_neighbour_goes_through_the_host_port(world):
 def test_plain_gre_copies_the_dscp_and_not_ecn(world):
     world.adjacency(TUNNEL, PE2, AdjacencyKind.GRE, mtu=1476, source=US, destination=PE2)
     world.route(CUST1, "10.8.0.0/16", LeafKind.FORWARD, 1)
-    outer, inner, stack, under = unwrapped(
-        world.same(E0, frame(udp4(destination=ip("10.8.0.1"), tos=0xBB)))["raw 47 2"][0]
-    )
+    outer, inner, stack, _ = unwrapped(world.same(E0, frame(udp4(destination=ip("10.8.0.1"), tos=0xBB)))["raw 47 2"][0])
     assert (outer.tos, inner.protocol, inner.key, stack) == (0xB8, 0x0800, None, ())
     world.change_adjacency(TUNNEL, PE2, tos=0x20, ttl=9)
     outer = ipv4.decode(world.same(E0, frame(udp4(destination=ip("10.8.0.1"), tos=0xB8)))["raw 47 2"][0])
