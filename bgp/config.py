@@ -132,7 +132,7 @@ class BgpConfig:
     families: Mapping[tuple[Afi, Safi, str], FamilyConfig] = field(factory=dict)
     next_hop_interface: str = ""
     label_modes: Mapping[tuple[Afi, str], LabelMode] = field(factory=dict)
-    timers: Timers = Timers()
+    timers: Timers = field(default=Timers())
     default_ipv4_unicast: bool = True
     graceful_restart: bool = False
     retain_all_route_targets: bool = True

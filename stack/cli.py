@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stack.config import Config
+from stack.events import InterfaceKind
 
 __all__ = ["main"]
 
@@ -25,12 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_origin()
         code: int = options.run(options)
+        sys.stdout.flush()
     except IntruderError as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`). What is left in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
 
@@ -73,7 +78,7 @@ def _read(path: Path) -> Config | None:
     from stack.ios.reader import ConfigError
 
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         print(f"labelspan: {path}: {error.strerror}", file=sys.stderr)
         return None
@@ -103,13 +108,11 @@ def _run(options: argparse.Namespace) -> int:
     config = _read(options.file)
     if config is None:
         return EXIT_CONFIG
-    bindings: dict[str, str] = {}
-    for binding in options.bind:
-        interface, equals, device = binding.partition("=")
-        if not (interface and equals and device):
-            print(f"labelspan: --bind {binding!r}: INTERFACE=DEVICE expected, e.g. Ethernet0/0=eth0", file=sys.stderr)
-            return EXIT_CONFIG
-        bindings[interface] = device
+    try:
+        bindings = _bindings(options.bind, config)
+    except ValueError as error:
+        print(f"labelspan: {error}", file=sys.stderr)
+        return EXIT_CONFIG
     daemon = Daemon(
         options.file,
         config,
@@ -122,6 +125,33 @@ def _run(options: argparse.Namespace) -> int:
     return daemon.run()
 
 
+def _bindings(wanted: Iterable[str], config: Config) -> Mapping[str, str]:
+    """Interface -> device. Raises ValueError for one that would bind nothing."""
+    from stack.ios.interfaces import interface_name
+
+    able = [
+        name
+        for name, interface in config.node.interfaces.items()
+        if interface.kind is InterfaceKind.ETHERNET and not interface.parent
+    ]
+    found: dict[str, str] = {}
+    for binding in wanted:
+        text, equals, device = binding.partition("=")
+        if not (text and equals and device):
+            raise ValueError(f"--bind {binding!r}: INTERFACE=DEVICE expected, e.g. Ethernet0/0=eth0")
+        try:
+            name = interface_name(text)
+        except ValueError as error:
+            raise ValueError(f"--bind {binding!r}: {error}") from None
+        if name not in able:
+            has = ", ".join(able) or "none"
+            raise ValueError(
+                f"--bind {binding!r}: {name} is no interface of this configuration that takes a device; has: {has}"
+            )
+        found[name] = device
+    return found
+
+
 def _exec(options: argparse.Namespace) -> int:
     from stack.control import ControlError, default_socket, request
 
@@ -131,21 +161,18 @@ def _exec(options: argparse.Namespace) -> int:
     except ControlError as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_FAILED
-    failed = False
-    values: list[Any] = []
     for command, reply in zip(options.commands, replies, strict=True):
         if not reply["ok"]:
             print(f"{command}: {reply['error']}", file=sys.stderr)
-            failed = True
-        elif options.json:
-            values.append(reply["value"])
-        else:
+        elif not options.json:
             if len(replies) > 1:
                 print(f"# {command}")
             print(reply["text"])
     if options.json:
-        print(json.dumps(values[0] if len(options.commands) == 1 and values else values, indent=2))
-    return EXIT_FAILED if failed else 0
+        # One value a command, in their order; null for one that failed.
+        values: list[Any] = [reply["value"] if reply["ok"] else None for reply in replies]
+        print(json.dumps(values[0] if len(values) == 1 else values, indent=2))
+    return 0 if all(reply["ok"] for reply in replies) else EXIT_FAILED
 
 
 def _check(options: argparse.Namespace) -> int:

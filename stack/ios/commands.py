@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -49,6 +49,10 @@ class Names:
         return frozenset(name for section in sections for name in getattr(section, shelf, ()) if isinstance(name, str))
 
 
+def _all(commands: Iterable[Command]) -> tuple[Command, ...]:
+    return tuple(commands)
+
+
 class Resolved(NamedTuple):
     """`finish` applies the pipes to what the command shows."""
 
@@ -66,7 +70,7 @@ def neutral(text: str) -> str:
 class Interpreter:
     """`commands` in any order; `names` is asked anew for each line. Raises ValueError if a command's syntax is none."""
 
-    commands: tuple[Command, ...] = field(converter=tuple)
+    commands: tuple[Command, ...] = field(converter=_all)
     names: Callable[[], Names] = Names
     _tree: Tree[Command] = field(init=False, eq=False, repr=False)
 

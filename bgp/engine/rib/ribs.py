@@ -13,7 +13,7 @@ tables hold is published as state, and `SyncedOut` says when all of it has been 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import define, evolve, field
@@ -45,7 +45,6 @@ from bgp.engine.session_config import listen_range, merged
 from bgp.engine.vpn import Vpn, route_of, vpn_family
 from bgp.wire import CeaseSubcode, ErrorCode, Family, Update, ip_key, prefix_of
 from stack.addr import DEFAULT_VRF, Afi, Prefix, Safi, SwapFec
-from stack.entropy import Entropy
 from stack.events import (
     Delta,
     EndpointOffered,
@@ -97,7 +96,7 @@ class Peer:
 class Ribs:
     """See the module. `resolve` False: without routing, every next hop counts as usable (a reflector on its own)."""
 
-    def __init__(self, config: BgpConfig, entropy: Entropy, *, resolve: bool = True) -> None:
+    def __init__(self, config: BgpConfig, entropy: Callable[[int], bytes], *, resolve: bool = True) -> None:
         self.config = config
         self.entropy = entropy
         self.policies = Policies()

@@ -126,7 +126,8 @@ def test_the_folder_is_made(tmp_path: Path) -> None:
     "line",
     [
         b"\n", b"show clock\n", b"{}\n", b"[]\n", b"null\n", b"7\n", b'"command"\n', b'{"command": 7}\n',
-        b'{"command": null}\n', b'{"command": ["show clock"]}\n', b'{"command": "show clock"\n', b"\xff\xfe\0\n", b"\x80\x81\n", b"\0" * 100 + b"\n",
+        b'{"command": null}\n', b'{"command": ["show clock"]}\n', b'{"command": "show clock"\n', b"\xff\xfe\0\n", b"\x80\x81\n",
+        b"\0" * 100 + b"\n",
         b"[" * 60_000 + b"\n", b'{"a":' * 10_000 + b"\n", b"1" * 60_000 + b"\n", b"NaN\n", b"\x1b[2J\x07\n", b"{",
     ],
 )  # fmt: skip
