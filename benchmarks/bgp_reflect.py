@@ -147,7 +147,7 @@ def main() -> None:
     reflecting = time.process_time() - started
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     routes = len(ribs.tables["", VPNV4].nets)
-    advertised = sum(len(group.advertised) for group in ribs.groups.values())
+    advertised = sum(len(group.advertised) for group in ribs.groups.by_key.values())
     json.dump(
         {
             "routes": routes,

@@ -161,8 +161,9 @@ class BgpService(ServiceShell):
                 raise TypeError("BgpService needs a context, or a bus and a network")
             context = Context(bus=bus, network=network, clock=clock or OsClock(), entropy=entropy)
         super().__init__(context)
-        self.ribs = Ribs(config, context.entropy, resolve=not standalone)
-        self.speaker = Speaker(config, context.entropy, self.ribs, standalone=standalone)
+        restarted = context.incarnation > 1
+        self.ribs = Ribs(config, context.entropy, resolve=not standalone, restarted=restarted)
+        self.speaker = Speaker(config, context.entropy, self.ribs, standalone=standalone, restarted=restarted)
         self._connections: dict[int, _Connection] = {}
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._lingering: set[_Connection] = set()

@@ -145,9 +145,7 @@ def _bindings(wanted: Iterable[str], config: Config) -> Mapping[str, str]:
             raise ValueError(f"--bind {binding!r}: {error}") from None
         if name not in able:
             has = ", ".join(able) or "none"
-            raise ValueError(
-                f"--bind {binding!r}: {name} is no interface of this configuration that takes a device; has: {has}"
-            )
+            raise ValueError(f"--bind {binding!r}: there is no {name} that takes a device; there are: {has}")
         found[name] = device
     return found
 

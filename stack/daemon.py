@@ -7,15 +7,18 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import structlog
-from attrs import define
+from attrs import define, field
 
 from stack.config import Config
 from stack.control import ControlServer, default_socket
+from stack.ios.commands import neutral
 from stack.router import Router
+from stack.wiring import WiringError
 
 __all__ = ["Daemon", "configure_logging"]
 
@@ -34,12 +37,43 @@ def configure_logging(*, as_json: bool) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info if as_json else structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info if as_json else _harmless,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Nothing that a peer sent us (a shutdown text, a name) may drive the operator's terminal."""
+    for key, value in event.items():
+        if key != "exc_info" and not isinstance(value, int | float | bool | None):
+            event[key] = neutral(str(value))
+    return event
+
+
+@define(eq=False)
+class _Signals:
+    """What the process was told: to end, or to read its configuration again. What comes early is kept."""
+
+    ending: bool = False
+    rereading: bool = False
+    _heard: asyncio.Event = field(factory=asyncio.Event)
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(signum, self._hear, signum)
+
+    def _hear(self, signum: signal.Signals) -> None:
+        self.ending = self.ending or signum is not signal.SIGHUP
+        self.rereading = self.rereading or signum is signal.SIGHUP
+        self._heard.set()
+
+    async def wait(self) -> None:
+        await self._heard.wait()
+        self._heard.clear()
 
 
 @define(eq=False)
@@ -73,25 +107,29 @@ class Daemon:
                 print(f"  {finding.needed_for}\n  mend it with: {finding.command}", file=sys.stderr)
             return EXIT_PRIVILEGE
         log = structlog.get_logger().bind(node=self.name)
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stopping.set)
-        if self.state is not None:
-            self.state.mkdir(parents=True, exist_ok=True)
+        signals = _Signals()
+        signals.listen()
         network = OsNetwork()
-        router = Router(self.config, network=network, bindings=self.bindings, state_dir=str(self.state or ""), log=log)
-        loop.add_signal_handler(signal.SIGHUP, self._reread, router, log)
-        server = ControlServer(router, self.control or default_socket(self.name))
         try:
+            if self.state is not None:
+                self.state.mkdir(parents=True, exist_ok=True)
+            router = Router(
+                self.config, network=network, bindings=self.bindings, state_dir=str(self.state or ""), log=log
+            )
+            server = ControlServer(router, self.control or default_socket(self.name))
             await server.start()
-        except OSError as error:
+        except (OSError, WiringError) as error:
             print(f"labelspan: {error}", file=sys.stderr)
+            network.close()
             return EXIT_FAILED
         try:
             async with router:
                 log.info("running", control=str(server.path))
-                await stopping.wait()
+                while not signals.ending:
+                    await signals.wait()
+                    if signals.rereading:
+                        signals.rereading = False
+                        self._reread(router, log)
                 log.info("stopping")
         finally:
             with contextlib.suppress(OSError):
@@ -100,13 +138,17 @@ class Daemon:
         return 0
 
     def _reread(self, router: Router, log: structlog.typing.FilteringBoundLogger) -> None:
-        """Apply the file as it is now; a faulty one changes nothing."""
+        """Apply the file as it is now; a faulty one changes nothing, and ends nothing."""
         from stack.ios.reader import ConfigError
 
         try:
-            config = Config.from_ios(self.file.read_text(errors="replace"), source=str(self.file))
+            config = Config.from_ios(self.file.read_text(encoding="utf-8", errors="replace"), source=str(self.file))
         except (ConfigError, OSError) as error:
             log.warning("configuration not applied", reason=str(error))
             return
-        router.apply(config)
+        try:
+            router.apply(config)
+        except Exception:
+            log.exception("configuration applied in part only; restart the node")
+            return
         log.info("configuration applied")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -70,6 +71,14 @@ def show_processes(scene: Scene, _values: Mapping[str, Any]) -> Shown:
     return Shown("\n".join(lines), value)
 
 
+def _tasks() -> int:
+    """Tasks on the node's event loop: what neither sessions nor restarts may make grow. 0 outside of a loop."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
+
+
 def show_version(scene: Scene, _values: Mapping[str, Any]) -> Shown:
     try:
         number = version("labelspan")
@@ -83,7 +92,13 @@ def show_version(scene: Scene, _values: Mapping[str, Any]) -> Shown:
         "",
         f"{hostname} uptime is {_age(uptime)}",
     ]
-    value = {"version": number, "python": platform.python_version(), "hostname": hostname, "uptime-seconds": uptime}
+    value = {
+        "version": number,
+        "python": platform.python_version(),
+        "hostname": hostname,
+        "uptime-seconds": uptime,
+        "tasks": _tasks(),
+    }
     return Shown("\n".join(lines), value)
 
 

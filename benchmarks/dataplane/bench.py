@@ -23,6 +23,7 @@ from statistics import median
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 GOALS = {"encap": (0.70, 0.75), "decap": (0.50, 0.65), "swap": (0.65, 0.72)}
 """Ratio to the C loop: what must be met, what is aimed at."""
 
@@ -86,7 +87,7 @@ def topology() -> Iterator[None]:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
-                    cwd=ROOT,
+                    env=ENVIRONMENT,
                 )
             )
             assert keepers[-1].stdout is not None
@@ -115,7 +116,7 @@ def measure(mode: str, command: list[str], blast: list[str], seconds: float) -> 
     """Packets a CPU second of the forwarder that `command` starts."""
     (source, device), (sink, sink_device) = ENDS["decap" if mode == "swap" else mode][0], ENDS[mode][1]
     forwarder = subprocess.Popen(
-        inside(FORWARDER, "taskset", "-c", "1", *command), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        inside(FORWARDER, "taskset", "-c", "1", *command), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
     try:
         time.sleep(1.0)

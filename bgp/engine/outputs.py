@@ -50,7 +50,8 @@ class PeerView:
     `local_asn` is our AS towards it; `router_id` its BGP identifier and `local_id` ours (4 octets each); `local` and
     `remote` the ends of its TCP connection. `families` are those both sides negotiated. `config` has its peer group
     merged in. `session` is how UPDATEs to it are encoded. `refresh`: it takes ROUTE-REFRESH. `dynamic`: it came by a
-    listen range.
+    listen range. Graceful restart (RFC 4724), if both offered it: `restartable` families, `forwarding` those whose
+    forwarding state it kept (F bit), `restart_time` seconds, `restarted` its R bit.
     """
 
     key: PeerKey
@@ -66,6 +67,10 @@ class PeerView:
     session: Session = field(factory=Session)
     refresh: bool = True
     dynamic: bool = False
+    restartable: frozenset[Family] = frozenset()
+    forwarding: frozenset[Family] = frozenset()
+    restart_time: int = 0
+    restarted: bool = False
 
     @property
     def vrf(self) -> str:

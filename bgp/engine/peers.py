@@ -27,6 +27,9 @@ __all__ = ["Peer", "PeerOutput", "PeerSnapshot", "ours_survives"]
 
 PeerOutput = SessionOutput | SetTtl
 
+RESTART_TIME = 120
+"""Seconds that peers are asked to keep our routes while we restart (RFC 4724 3)."""
+
 _HAS_OPENED = (State.OPEN_SENT, State.OPEN_CONFIRM)
 
 
@@ -93,7 +96,8 @@ def ours_survives(local: tuple[bytes, int], remote: tuple[bytes, int]) -> bool:
 class Peer:
     """`config` has its peer group merged in. `source` is our end when we dial (b'': the host chooses).
 
-    `plain`: it refuses capabilities. `greeted`: it has connected once.
+    `plain`: it refuses capabilities. `greeted`: it has connected once. `restarted`: an earlier incarnation of this speaker
+    ran, and what it had installed still forwards.
     """
 
     key: PeerKey
@@ -107,6 +111,7 @@ class Peer:
     hold: Hold = Hold.NO_IDENTIFIER
     plain: bool = False
     greeted: bool = False
+    restarted: bool = False
     counters: Counters = field(factory=Counters)
     last_end: End = field(factory=lambda: End(EndReason.NONE))
     last_end_at: float = 0.0
@@ -150,6 +155,9 @@ class Peer:
             hold=timers.hold,
             keepalive=timers.keepalive,
             plain=self.plain,
+            graceful=RESTART_TIME if self.node.graceful_restart else 0,
+            restarted=self.restarted and not self.counters.established,
+            forwarding=self.restarted or self.counters.established > 0,
         )
 
     def view(self) -> PeerView:
@@ -157,6 +165,7 @@ class Peer:
         main = self.main
         if main.agreement is None:
             raise AssertionError("an established session has an agreement")
+        graceful = main.agreement.graceful
         return PeerView(
             key=self.key,
             asn=self.config.remote_as,
@@ -171,6 +180,10 @@ class Peer:
             session=main.wire,
             refresh=main.agreement.refresh,
             dynamic=self.dynamic,
+            restartable=frozenset(one.family for one in graceful.families) if graceful else frozenset(),
+            forwarding=frozenset(one.family for one in graceful.families if one.forwarding) if graceful else frozenset(),
+            restart_time=graceful.time if graceful else 0,
+            restarted=graceful.restarted if graceful else False,
         )
 
     def _session(self) -> PeerSession:

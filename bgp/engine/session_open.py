@@ -1,6 +1,6 @@
 """OPEN: what we say, whether what we hear is acceptable, and what the two together settle.
 
-Standards: RFC 4271 4.2 and 6.2, RFC 4760 8, RFC 5492, RFC 6286, RFC 6793, RFC 2918, RFC 7607.
+Standards: RFC 4271 4.2 and 6.2, RFC 4724 3, RFC 4760 8, RFC 5492, RFC 6286, RFC 6793, RFC 2918, RFC 7607.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from bgp.wire import (
     ErrorCode,
     Family,
     FourOctetAs,
+    GracefulRestart,
     Multiprotocol,
     Notification,
     Open,
     OpenSubcode,
+    RestartFamily,
     RouteRefreshCapability,
     Session,
 )
@@ -31,7 +33,9 @@ VERSION = 4
 class Terms:
     """What we offer to one peer. `hold` in seconds; `keepalive` is our wish, at most a third of the hold time is used.
 
-    `plain`: no capabilities at all, since the peer refused the optional parameter (RFC 5492 3).
+    `plain`: no capabilities at all, since the peer refused the optional parameter (RFC 5492 3). `graceful`: seconds that
+    the peer should wait for us to restart (RFC 4724; 0: not offered); `restarted`: we just did; `forwarding`: packets were
+    forwarded meanwhile.
     """
 
     asn: int
@@ -41,6 +45,9 @@ class Terms:
     hold: int = 180
     keepalive: int = 60
     plain: bool = False
+    graceful: int = 0
+    restarted: bool = False
+    forwarding: bool = False
 
     @property
     def ibgp(self) -> bool:
@@ -61,6 +68,7 @@ class Agreement:
     wire: Session
     refresh: bool = False
     enhanced_refresh: bool = False
+    graceful: GracefulRestart | None = None
 
 
 def our_open(terms: Terms) -> Open:
@@ -71,6 +79,9 @@ def our_open(terms: Terms) -> Open:
             RouteRefreshCapability(),
             FourOctetAs(terms.asn),
         )
+        if terms.graceful:
+            rows = tuple(RestartFamily(family, terms.forwarding) for family in sorted(terms.families))
+            capabilities += (GracefulRestart(terms.graceful, rows, terms.restarted),)
     return Open(terms.asn, terms.hold, terms.identifier, capabilities)
 
 
@@ -125,4 +136,11 @@ def agree(message: Open, terms: Terms) -> Agreement:
         wire=Session(asn4=message.asn4 and not terms.plain, ebgp=not terms.ibgp),
         refresh=message.has(RouteRefreshCapability) and not terms.plain,
         enhanced_refresh=message.has(EnhancedRouteRefresh) and our_open(terms).has(EnhancedRouteRefresh),
+        graceful=_graceful(message) if terms.graceful and not terms.plain else None,
     )
+
+
+def _graceful(message: Open) -> GracefulRestart | None:
+    """RFC 4724 3: of several instances the last one counts."""
+    found = [one for one in message.capabilities if isinstance(one, GracefulRestart)]
+    return found[-1] if found else None

@@ -109,6 +109,7 @@ class RibsApi(Protocol):
     def reconfigure(self, config: BgpConfig, now: float) -> list[RibOutput]: ...
     def peer_up(self, peer: PeerView, now: float) -> list[RibOutput]: ...
     def peer_down(self, key: PeerKey, reason: str, now: float) -> list[RibOutput]: ...
+    def peer_lost(self, key: PeerKey, reason: str, now: float) -> list[RibOutput]: ...
     def update(self, key: PeerKey, update: Update, now: float) -> list[RibOutput]: ...
     def refresh(self, key: PeerKey, family: Family, now: float) -> list[RibOutput]: ...
     def soft(self, key: PeerKey | None, direction: str, now: float) -> list[RibOutput]: ...
@@ -142,6 +143,7 @@ class Speaker:
     entropy: Callable[[int], bytes]
     ribs: RibsApi
     standalone: bool = False
+    restarted: bool = False
     refused: dict[str, int] = field(factory=dict)
     _peers: dict[PeerKey, Peer] = field(factory=dict)
     _connections: dict[int, Peer] = field(factory=dict)
@@ -235,7 +237,9 @@ class Speaker:
         return next(iter(self._numbers))
 
     def _add(self, key: PeerKey, config: NeighborConfig, *, dynamic: bool = False) -> Peer:
-        peer = Peer(key, self.config, config, self.entropy, self.number, dynamic=dynamic)
+        peer = Peer(
+            key, self.config, config, self.entropy, self.number, dynamic=dynamic, restarted=self.restarted
+        )
         self._peers[key] = peer
         return peer
 
@@ -679,7 +683,10 @@ class Speaker:
         if not down.established:
             return [Log("debug", "no session", {**_named(peer), "reason": str(end)})]
         self._refreshes.forget(peer.key)
-        told = self._rib(self.ribs.peer_down(peer.key, end.reason.value, now), now)
+        # RFC 4724 4.2 is about sessions that break; one that ends by a NOTIFICATION ends as RFC 4271 has it.
+        graceful = self.config.graceful_restart and end.notification is None and not peer.dynamic
+        leave = self.ribs.peer_lost if graceful else self.ribs.peer_down
+        told = self._rib(leave(peer.key, end.reason.value, now), now)
         told.append(Post(PeerDown(peer.key[0], peer.key[1], peer.config.remote_as, end.reason.value, str(end))))
         if self.config.log_neighbor_changes:
             told.append(Log("info", "neighbor down", {**_named(peer), "reason": str(end)}))

@@ -57,6 +57,8 @@ class Vpn:
     placed: dict[tuple[Family, bytes], tuple[str, ...]] = field(factory=dict)
     exports: dict[ExportKey, Exported] = field(factory=dict)
     by_fec: dict[Fec, dict[ExportKey, None]] = field(factory=dict)
+    unlabelled: set[ExportKey] = field(factory=set)
+    """Exported routes that the label allocator has not answered yet."""
     epoch: int = 0
     _importers: dict[tuple[Afi, RT], tuple[str, ...]] = field(factory=dict)
 
@@ -163,6 +165,10 @@ class Vpn:
         fec = self._fec(table, key)
         request = LabelRequest(SCOPE, self._next_hop_id(table, key, fec), vrf=vrf.name)
         row = self.labels.want(fec, request, where)
+        if row is None:
+            self.unlabelled.add(where)
+        else:
+            self.unlabelled.discard(where)
         nlri = Nlri(vrf.rd + key, () if row is None or row.label is None else (row.label,))
         path = Path(self._exported(best.set, vrf, row), nlri)
         old = self.exports.get(where)
@@ -215,6 +221,7 @@ class Vpn:
         return made
 
     def _withdraw(self, where: ExportKey, vpn: LocRib) -> None:
+        self.unlabelled.discard(where)
         old = self.exports.pop(where, None)
         if old is not None:
             vpn.remove(old.vpn_key, old.path)

@@ -78,6 +78,8 @@ def _qualities(path: PathView) -> str:
         words.append(f"weight {path.weight}")
     if path.valid:
         words.append("valid")
+    if path.stale:
+        words.append("stale")
     words.append("sourced" if path.peer is None else "external" if path.external else "internal")
     if path.attributes.atomic_aggregate:
         words.append("atomic-aggregate")

@@ -50,6 +50,7 @@ def path_value(path: PathView) -> dict[str, Any]:
         "type": "local" if path.peer is None else "external" if path.external else "internal",
         "best-path": path.best,
         "valid-route": path.valid,
+        "stale": path.stale,
         "reason": None if path.reason is None else path.reason.name.lower().replace("_", "-"),
         "reason-text": "" if path.reason is None else path.reason.value,
         "reason-detail": path.detail,

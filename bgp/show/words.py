@@ -70,7 +70,7 @@ def origin_word(path: PathView) -> str:
 
 def status(path: PathView) -> str:
     """The three columns before a network: valid, best, internal."""
-    valid = "*" if path.valid else " "
+    valid = "S" if path.stale else "*" if path.valid else " "
     best = ">" if path.best else " "
     internal = "i" if path.peer is not None and not path.external else " "
     return f"{valid}{best}{internal}"

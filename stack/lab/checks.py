@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from stack.addr import Prefix, format_address, parse_address
+from stack.control import ControlError
+from stack.ios.command import CommandError
+from stack.ios.faults import ConfigError
 from stack.lab.frames import Seen, look
 from stack.lab.scenario import EVERY_NODE, Check, Sabotage, Scenario
-from stack.lab.testbed import Answer, Testbed
+from stack.lab.testbed import Answer, BackendError, Testbed
 
 __all__ = ["KINDS", "Conduct", "Red", "Row"]
 
@@ -26,6 +29,10 @@ MPLS_ETHERTYPE = 0x8847
 
 class Red(Exception):
     """A check that failed, with what was seen instead."""
+
+
+_TROUBLE = (CommandError, ControlError, ConfigError, BackendError, OSError)
+"""What a testbed may raise about a node that is away, or half up: that is a red row, and no reason to end the lab."""
 
 
 @frozen
@@ -45,7 +52,6 @@ class Conduct:
     scenario: Scenario
     bed: Testbed
     sabotage: Sabotage | None = None
-    texts: dict[str, str] = field(factory=dict)
 
     def text(self, node: str) -> str:
         """A node's configuration, as sabotage left it."""
@@ -60,10 +66,10 @@ class Conduct:
     async def run(self, check: Check) -> Row:
         started = self.bed.now()
         try:
-            seen = await KINDS[check.kind](self, check)
+            seen = await KINDS[check.kind].look(self, check)
             ok = True
-        except Red as red:
-            seen, ok = str(red), False
+        except (Red, *_TROUBLE) as trouble:
+            seen, ok = str(trouble), False
         return Row(check.name, ok, seen, self.bed.now() - started)
 
     async def until(self, check: Check, look_once: Callable[[], Awaitable[str]]) -> str:
@@ -72,7 +78,7 @@ class Conduct:
         while True:
             try:
                 return await look_once()
-            except Red:
+            except (Red, *_TROUBLE):
                 if self.bed.now() >= end:
                     raise
             await self.bed.pause(POLL)
@@ -135,7 +141,10 @@ async def _look_endpoints(conduct: Conduct, check: Check, node: str) -> str:
 def _address(conduct: Conduct, host: str, family: int) -> str:
     size = 4 if family == 4 else 16
     texts = (text.partition("/")[0] for text in conduct.scenario.host[host].addresses)
-    return next(text for text in texts if len(parse_address(text)) == size)
+    found = next((text for text in texts if len(parse_address(text)) == size), None)
+    if found is None:
+        raise Red(f"{host} has no IPv{family} address")
+    return found
 
 
 async def mesh(conduct: Conduct, check: Check) -> str:
@@ -143,6 +152,8 @@ async def mesh(conduct: Conduct, check: Check) -> str:
     customer, family = check.words["customer"], check.words["family"]
     hosts = [name for name, host in conduct.scenario.host.items() if host.customer == customer]
     pairs = list(permutations(hosts, 2))
+    if not pairs:
+        raise Red(f"hosts of {customer}: {len(hosts)}, two are wanted to ping each other")
     silent = list(pairs)
 
     async def look_once() -> str:
@@ -224,6 +235,9 @@ async def encapsulation(conduct: Conduct, check: Check) -> str:
     strangers = {format_address(f.inner[1]) for f in labelled if not any(p.covers(f.inner[1]) for p in lsp)}
     if strangers:
         raise Red(f"by LSP to {', '.join(sorted(strangers))}, which belongs in the tunnel")
+    astray = {format_address(f.inner[1]) for f in tunnelled if any(p.covers(f.inner[1]) for p in lsp)}
+    if astray:
+        raise Red(f"in the tunnel to {', '.join(sorted(astray))}, which belongs on the LSP")
     keys = {frame.key for frame in tunnelled}
     if keys != {check.words["gre_key"]}:
         raise Red(f"GRE keys {sorted(map(str, keys))}, {check.words['gre_key']} wanted")
@@ -299,17 +313,27 @@ async def revive(conduct: Conduct, check: Check) -> str:
     return await _observe(conduct, check)
 
 
-KINDS: Mapping[str, Callable[[Conduct, Check], Awaitable[str]]] = {
-    "sessions": sessions,
-    "endpoints": endpoints,
-    "mesh": mesh,
-    "ping": ping,
-    "unreachable": unreachable,
-    "path": path,
-    "encapsulation": encapsulation,
-    "clear": clear,
-    "isolation": isolation,
-    "configure": configure,
-    "kill": kill,
-    "revive": revive,
+class Kind(NamedTuple):
+    """`look` is the check; `words` it must have in the scenario, `may` it can."""
+
+    look: Callable[[Conduct, Check], Awaitable[str]]
+    words: frozenset[str] | set[str]
+    may: frozenset[str] | set[str] = frozenset()
+
+
+_SEEN = frozenset({"present", "absent", "ping"})
+
+KINDS: Mapping[str, Kind] = {
+    "sessions": Kind(sessions, {"nodes"}),
+    "endpoints": Kind(endpoints, {"node"}, {"present", "absent"}),
+    "mesh": Kind(mesh, {"customer", "family"}),
+    "ping": Kind(ping, {"host", "to"}),
+    "unreachable": Kind(unreachable, {"host", "to"}),
+    "path": Kind(path, {"host", "to", "hops"}),
+    "encapsulation": Kind(encapsulation, {"link", "lsp", "gre_key"}),
+    "clear": Kind(clear, {"links"}),
+    "isolation": Kind(isolation, frozenset()),
+    "configure": Kind(configure, {"node", "replace", "observer"}, _SEEN),
+    "kill": Kind(kill, {"node", "observer", "unaffected"}, _SEEN),
+    "revive": Kind(revive, {"node", "observer"}, _SEEN),
 }

@@ -45,13 +45,32 @@ def choose_backend(asked: str) -> tuple[str, str]:
     from stack.lab.namespace import why_not_rootless
 
     if os.geteuid() == 0:
-        return "netns", "root: real packets in network namespaces"
-    refusal = why_not_rootless()
-    if refusal is None:
-        return "netns", "user namespaces are allowed: real packets without root"
+        why, command = _why_not_as_root()
+        fine = "root: real packets in network namespaces"
+    else:
+        refusal = why_not_rootless()
+        why, command = (refusal.why, refusal.command) if refusal else ("", "")
+        fine = "user namespaces are allowed: real packets without root"
+    if not why:
+        return "netns", fine
     if os.environ.get("CI"):
-        raise BackendError(f"in CI a lab must run on real packets: {refusal.why}. Mend it with: {refusal.command}")
-    return "memory", f"no real packets here ({refusal.why}; mend it with: {refusal.command})"
+        raise BackendError(f"in CI a lab must run on real packets: {why}. Mend it with: {command}")
+    return "memory", f"no real packets here ({why}; mend it with: {command})"
+
+
+def _why_not_as_root() -> tuple[str, str]:
+    """(why, what mends it): a container's root may make no namespace. Empty if this one may."""
+    from stack.lab.namespace import Namespace
+    from stack.os.privileges import TUN
+
+    privileged = "start the container with --privileged"
+    try:
+        Namespace("probe").close()
+    except OSError as error:
+        return f"this root may make no network namespace: {error.strerror or error}", privileged
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        return f"{TUN} cannot be opened", f"{privileged}, or with --device {TUN}"
+    return "", ""
 
 
 def run_lab(
@@ -80,6 +99,9 @@ def run_lab(
     except BackendError as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_BACKEND
+    except OSError as error:  # the folder for captures
+        print(f"labelspan: {error}", file=sys.stderr)
+        return EXIT_WRONG
     if as_json:
         print(json.dumps(_plain(verdict), indent=2))
     else:
@@ -145,7 +167,7 @@ async def _rows(
             rows.append(row)
             report(row)
         if keep:
-            print("the lab stays up; press Ctrl-C to end it", flush=True)
+            print("the lab stays up; press Ctrl-C to end it", flush=True, file=sys.stderr)
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         if not keep:
@@ -177,15 +199,16 @@ def _print_row(row: Row) -> None:
 def _print_verdict(verdict: Verdict) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{verdict.title} ({verdict.backend})", title_justify="left")
+    table = Table(title=Text(f"{verdict.title} ({verdict.backend})"), title_justify="left")
     table.add_column("check")
     table.add_column("")
     table.add_column("seen")
     table.add_column("s", justify="right")
     for row in verdict.rows:
         mark = "[green]ok[/green]" if row.ok else "[bold red]RED[/bold red]"
-        table.add_row(row.name, mark, row.seen, f"{row.seconds:.1f}")
+        table.add_row(Text(row.name), mark, Text(row.seen), f"{row.seconds:.1f}")  # what was seen is no markup
     Console(width=None if sys.stdout.isatty() else 118).print(table)
     red = sum(not row.ok for row in verdict.rows)
     words = "all green" if not red else f"{red} of {len(verdict.rows)} rows RED"

@@ -10,7 +10,8 @@ from typing import Any
 
 import cattrs
 from attrs import field, frozen
-from cattrs.gen import make_dict_structure_fn
+
+from stack.addr import Prefix, parse_address
 
 __all__ = ["EVERY_NODE", "Check", "Host", "PlainRouter", "Sabotage", "Scenario", "ScenarioError", "load"]
 
@@ -92,77 +93,149 @@ def device_of(interface: str) -> str:
 
 
 def load(name: str) -> Scenario:
-    """A scenario that comes with labelspan, by name, or a folder with a scenario.toml. Raises ScenarioError."""
+    """A scenario that comes with labelspan, by name, or a folder with a scenario.toml. A name wins over a folder that
+    happens to lie here; `./mgre` is a folder. Raises ScenarioError."""
+    shipped = resources.files("stack.lab") / "scenarios"
+    with resources.as_file(shipped) as path:
+        known = sorted(entry.name for entry in path.iterdir() if (entry / "scenario.toml").exists())
+        if name in known:
+            return _load(path / name)
     folder = Path(name)
     if not folder.is_dir():
-        shipped = resources.files("stack.lab") / "scenarios"
-        with resources.as_file(shipped) as path:
-            known = sorted(entry.name for entry in path.iterdir() if (entry / "scenario.toml").exists())
-            if name not in known:
-                raise ScenarioError(f"there is no scenario {name!r}; there are: {', '.join(known)}, or give a folder")
-            return _load(path / name)
+        raise ScenarioError(f"there is no scenario {name!r}; there are: {', '.join(known)}, or give a folder")
     return _load(folder)
+
+
+@frozen
+class _File:
+    """scenario.toml as it stands there. `transport` names the core's own networks, for readers."""
+
+    title: str
+    node: dict[str, str]
+    link: dict[str, list[str]]
+    check: list[dict[str, Any]] = field(factory=list)
+    router: dict[str, PlainRouter] = field(factory=dict)
+    host: dict[str, Host] = field(factory=dict)
+    sabotage: dict[str, Sabotage] = field(factory=dict)
+    transport: list[str] = field(factory=list)
 
 
 def _load(folder: Path) -> Scenario:
     file = folder / "scenario.toml"
     try:
-        plain = tomllib.loads(file.read_text())
-        texts = {name: (folder / config).read_text() for name, config in plain["node"].items()}
-        converter = _converter()
-        links = {name: tuple(_end(end) for end in ends) for name, ends in plain["link"].items()}
+        plain = _converter().structure(tomllib.loads(file.read_text(encoding="utf-8")), _File)
         scenario = Scenario(
             name=folder.name,
-            title=str(plain["title"]),
-            node=texts,
-            router=converter.structure(plain.get("router", {}), dict[str, PlainRouter]),
-            host=converter.structure(plain.get("host", {}), dict[str, Host]),
-            link=converter.structure(links, dict[str, tuple[tuple[str, str], tuple[str, str]]]),
-            checks=tuple(_check(row) for row in plain.get("check", [])),
-            sabotage=converter.structure(plain.get("sabotage", {}), dict[str, Sabotage]),
+            title=plain.title,
+            node={name: (folder / config).read_text(encoding="utf-8") for name, config in plain.node.items()},
+            router=plain.router,
+            host=plain.host,
+            link={name: _ends(name, ends) for name, ends in plain.link.items()},
+            checks=tuple(_check(row) for row in plain.check),
+            sabotage=plain.sabotage,
         )
+        _check_names(scenario)
+        for name, sabotage in scenario.sabotage.items():
+            _check_sabotage(scenario, name, sabotage)
+        if not scenario.checks:
+            raise ScenarioError("there is no check: its verdict would mean nothing")
     except OSError as error:
         raise ScenarioError(f"{error.filename}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except cattrs.BaseValidationError as error:
+        raise ScenarioError(
+            f"{file}: {'; '.join(cattrs.transform_error(error, path='', format_exception=_words))}"
+        ) from None
+    except (ScenarioError, ValueError) as error:
         raise ScenarioError(f"{file}: {error}") from None
-    except KeyError as error:
-        raise ScenarioError(f"{file}: {error.args[0]!r} is missing") from None
-    except (cattrs.BaseValidationError, TypeError, ValueError) as error:
-        details = "; ".join(cattrs.transform_error(error)) if isinstance(error, Exception) else ""
-        raise ScenarioError(f"{file}: {details or error}") from None
-    _check_names(scenario, file)
     return scenario
 
 
 def _converter() -> cattrs.Converter:
-    """A scenario with a word nobody knows is refused, not half-understood."""
+    """A scenario with a word nobody knows, or a value of another kind, is refused, not half-understood."""
     converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind in (PlainRouter, Host, Sabotage):
-        converter.register_structure_hook(kind, make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True))
+    converter.register_structure_hook(str, _exactly)
     return converter
 
 
-def _end(text: str) -> tuple[str, str]:
-    owner, _, interface = text.partition(" ")
-    return owner, interface
+def _words(error: BaseException, kind: type | None) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, TypeError | ValueError) and not isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return str(error)
+    return cattrs.v.format_exception(error, kind)
+
+
+def _exactly(value: Any, kind: type[str]) -> str:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _ends(name: str, ends: list[str]) -> tuple[tuple[str, str], tuple[str, str]]:
+    if len(ends) != 2:
+        raise ScenarioError(f"link {name} has {len(ends)} ends, two are wanted")
+    (one, _, here), (other, _, there) = ends[0].partition(" "), ends[1].partition(" ")
+    return (one, here), (other, there)
 
 
 def _check(row: dict[str, Any]) -> Check:
+    """Raises ScenarioError for a kind that there is not, and for words that the kind lacks or does not know."""
+    from stack.lab.checks import KINDS
+
+    name, kind = row.get("name"), KINDS.get(str(row.get("kind")))
+    if not isinstance(name, str) or not name:
+        raise ScenarioError(f"a check has no name: {row}")
+    if kind is None:
+        raise ScenarioError(
+            f"check {name!r}: there is no kind {row.get('kind')!r}; there are: {', '.join(sorted(KINDS))}"
+        )
     words = {key: value for key, value in row.items() if key not in ("name", "kind", "within")}
-    return Check(row["name"], row["kind"], words, float(row.get("within", 5.0)))
+    if lacking := sorted(kind.words - set(words)):
+        raise ScenarioError(f"check {name!r}: a check of kind {row['kind']} also needs {', '.join(lacking)}")
+    if extra := sorted(set(words) - kind.words - kind.may):
+        raise ScenarioError(f"check {name!r}: a check of kind {row['kind']} knows no {', '.join(extra)}")
+    within = row.get("within", 5.0)
+    if isinstance(within, bool) or not isinstance(within, int | float) or within < 0:
+        raise ScenarioError(f"check {name!r}: within {within!r} are no seconds")
+    return Check(name, row["kind"], words, float(within))
 
 
-def _check_names(scenario: Scenario, file: Path) -> None:
+def _check_names(scenario: Scenario) -> None:
     known = {*scenario.node, *scenario.router, *scenario.host}
     for name, ends in scenario.link.items():
         for owner, interface in ends:
             if owner not in known or not interface:
-                raise ScenarioError(f"{file}: link {name}: {owner!r} {interface!r} is no end: OWNER INTERFACE expected")
+                raise ScenarioError(f"link {name}: {owner!r} {interface!r} is no end: OWNER INTERFACE expected")
+    for host in scenario.host.values():
+        for address in host.addresses:
+            Prefix.parse(address)
+        for gateway in host.gateways:
+            parse_address(gateway)
+    named: set[str] = set()
+    for check in scenario.checks:
+        if check.name in named:
+            raise ScenarioError(f"two checks are called {check.name!r}")
+        named.add(check.name)
+
+
+def _check_sabotage(scenario: Scenario, name: str, sabotage: Sabotage) -> None:
+    """Sabotage that breaks nothing, or names no row, would prove nothing."""
     rows = {check.name for check in scenario.checks}
-    for name, sabotage in scenario.sabotage.items():
-        for node in (sabotage.node, sabotage.survives, sabotage.stays_dead):
-            if node not in {"", EVERY_NODE, *scenario.node}:
-                raise ScenarioError(f"{file}: sabotage {name}: there is no node called {node!r}")
-        for row in sabotage.red:
-            if row not in rows:
-                raise ScenarioError(f"{file}: sabotage {name}: there is no check called {row!r}")
+    for node in (sabotage.node, sabotage.survives, sabotage.stays_dead):
+        if node not in {"", EVERY_NODE, *scenario.node}:
+            raise ScenarioError(f"sabotage {name}: there is no node called {node!r}")
+    for row in sabotage.red:
+        if row not in rows:
+            raise ScenarioError(f"sabotage {name}: there is no check called {row!r}")
+    if not sabotage.red:
+        raise ScenarioError(f"sabotage {name}: no row is to turn red")
+    if sabotage.inject and sabotage.inject not in scenario.link:
+        raise ScenarioError(f"sabotage {name}: there is no link called {sabotage.inject!r}")
+    if sabotage.inject and len(scenario.host) < 2:
+        raise ScenarioError(f"sabotage {name}: a customer's packet needs two hosts")
+    if not (sabotage.inject or sabotage.survives or sabotage.stays_dead or (sabotage.node and sabotage.replace)):
+        raise ScenarioError(f"sabotage {name} breaks nothing")
+    for node in scenario.node if sabotage.node == EVERY_NODE else filter(None, [sabotage.node]):
+        for old, _ in sabotage.replace:
+            if old not in scenario.node[node]:
+                raise ScenarioError(f"sabotage {name}: {old!r} does not stand in the configuration of {node}")

@@ -14,6 +14,7 @@ from stack.os import rtnetlink
 from stack.os.filters import drop_ingress
 from stack.os.netlink import NETLINK_ROUTE, Netlink
 from stack.os.rtnetlink import OURS, Address, RouteEntry, RouteNetlink
+from stack.os.sysctl import read_sysctl
 
 __all__ = ["OsHost"]
 
@@ -129,9 +130,10 @@ class OsHost:
         """Bring a TUN device up as a door of the packet path. Through netlink, so that a read-only /proc/sys is no
         matter.
 
-        accept_local: a packet's source may be an address that another VRF's port has here. rp_filter 2 (loose): such a
-        source has no route back by this port; the kernel takes the greater of this and `all`, so a strict `all` is
-        loosened too.
+        accept_local: a packet's source may be an address that another VRF's port has here. rp_filter off: the main table
+        has no route at all to a customer of a VRF, so that even the loose check would drop what a CE sends. The kernel
+        takes the greater of this and `all`; where that is on, the loose check is the best there is: then the host
+        needs some route that covers its customers, a default route for one.
         """
         netlink = self._netlink
         netlink.set_link(device, mtu=mtu)
@@ -139,7 +141,7 @@ class OsHost:
             _FORWARDING: int(forwarding),
             _ACCEPT_REDIRECTS: 0,
             _SEND_REDIRECTS: 0,
-            _RP_FILTER: 2,
+            _RP_FILTER: 0 if read_sysctl("net.ipv4.conf.all.rp_filter") in (None, "0") else 2,
             _ACCEPT_LOCAL: 1,
         }
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -22,9 +23,11 @@ OPTIONS = "frr version 8.4\nfrr defaults traditional\nhostname frr\nlog stdout w
 class Frr:
     """`config`: what bgpd is told; zebra needs nothing. Leaving the block ends both."""
 
-    def __init__(self, namespace: Namespace, config: str, *, space: str) -> None:
+    _numbers = itertools.count()
+
+    def __init__(self, namespace: Namespace, config: str) -> None:
         require_tool("vtysh")
-        self.space = f"labelspan-{space}-{os.getpid()}"
+        self.space = f"labelspan-{os.getpid()}-{next(self._numbers)}"
         self._namespace = namespace
         self._config = Path("/etc/frr") / self.space
         self._run = Path("/var/run/frr") / self.space
@@ -84,3 +87,13 @@ class Frr:
             if time.monotonic() > end:
                 raise AssertionError(f"{command}: {json.dumps(answer)[:1500]}")
             time.sleep(0.2)
+
+
+def prefixes(answer: Any) -> set[str]:
+    """Every prefix in FRR's JSON, at whatever depth."""
+    found: set[str] = set()
+    if isinstance(answer, dict):
+        found.update(key for key in answer if "/" in key)
+        for part in answer.values():
+            found |= prefixes(part)
+    return found

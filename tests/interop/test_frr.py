@@ -1,86 +1,33 @@
-"""FRR as VPNv4/VPNv6 peer, and as route reflector between our PEs."""
+"""FRR as VPNv4/VPNv6 peer, iBGP and eBGP, and as route reflector between our PEs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stack.lab.namespace import Namespace, World
+from stack.lab.namespace import World
 from stack.lab.probe import Prober
 from tests.conftest import require_root, require_tool
-from tests.interop.frr import Frr
+from tests.interop.frr import Frr, prefixes
 from tests.interop.nodes import Node
+from tests.interop.pes import bridge, join, pe, pe_config
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
-PE = """
-hostname {name}
-vrf definition red
- rd 65000:1{number}
- route-target export 65000:100
- route-target import 65000:100
- address-family ipv4
- exit-address-family
- address-family ipv6
- exit-address-family
-!
-l3vpn encapsulation ip core
- transport ipv4 source Loopback0
- protocol gre key 77
-!
-interface Loopback0
- ip address 192.0.2.{number} 255.255.255.255
-!
-interface Ethernet0/0
- ip address 198.51.100.{number} 255.255.255.0
-!
-interface Ethernet0/1
- vrf forwarding red
- ip address 10.1.{number}.1 255.255.255.0
- ipv6 address 2001:db8:{number}::1/64
-!
-router bgp 65000
- bgp router-id 192.0.2.{number}
- neighbor 192.0.2.9 remote-as 65000
- neighbor 192.0.2.9 update-source Loopback0
- neighbor 192.0.2.9 timers 3 9
- address-family vpnv4
-  neighbor 192.0.2.9 activate
-  neighbor 192.0.2.9 send-community both
-  neighbor 192.0.2.9 route-map TUNNEL in
- exit-address-family
- address-family vpnv6
-  neighbor 192.0.2.9 activate
-  neighbor 192.0.2.9 send-community both
-  neighbor 192.0.2.9 route-map TUNNEL in
- exit-address-family
- address-family ipv4 vrf red
-  redistribute connected
- exit-address-family
- address-family ipv6 vrf red
-  redistribute connected
- exit-address-family
-!
-{routes}
-route-map TUNNEL permit 10
- set ip next-hop encapsulate l3vpn core
- set ipv6 next-hop encapsulate l3vpn core
-end
-"""
-
 FRR_PEER = """
-router bgp 65000
+router bgp {asn}
  bgp router-id 192.0.2.9
  no bgp ebgp-requires-policy
  no bgp default ipv4-unicast
  neighbor 192.0.2.1 remote-as 65000
  neighbor 192.0.2.1 update-source 192.0.2.9
  neighbor 192.0.2.1 timers 3 9
- address-family ipv4 vpn
+{session} address-family ipv4 vpn
   network 10.66.0.0/24 rd 65000:9 label 500
   neighbor 192.0.2.1 activate
   neighbor 192.0.2.1 route-map RT out
@@ -119,106 +66,192 @@ router bgp 65000
  exit-address-family
 """
 
+OURS, OURS6 = "10.1.1.0/24", "2001:db8:1::/64"
+THEIRS, THEIRS6 = "10.66.0.0/24", "2001:db8:66::/48"
+
 
 @pytest.fixture
 def world() -> Iterator[World]:
     require_root()
-    require_tool("/usr/lib/frr/bgpd")
+    require_tool("bgpd")
     with World() as world:
-        core = world.add("core")
-        core.run(lambda: _bridge(core))
+        bridge(world)
         yield world
 
 
-def _bridge(core: Namespace) -> None:
-    import subprocess
-
-    subprocess.run(["ip", "link", "add", "br0", "type", "bridge"], check=True)
-    subprocess.run(["ip", "link", "set", "br0", "up"], check=True)
-
-
-def _join(world: World, name: str) -> Namespace:
-    """A namespace whose `eth0` is on the core's bridge."""
-    import subprocess
-
-    member = world.add(name)
-    core = world.namespaces["core"]
-    world.cable(member, "eth0", core, f"to-{name}")
-    core.run(lambda: subprocess.run(["ip", "link", "set", f"to-{name}", "master", "br0"], check=True))
-    return member
-
-
-def _pe(world: World, folder: Path, number: int) -> Node:
-    namespace = _join(world, f"pe{number}")
-    host = world.add(f"red{number}")
-    world.cable(namespace, "eth1", host, "eth0")
-    host.address("eth0", f"10.1.{number}.10/24")
-    host.address("eth0", f"2001:db8:{number}::10/64")
-    host.route("0.0.0.0/0", via=f"10.1.{number}.1")
-    host.route("::/0", via=f"2001:db8:{number}::1")
-    others = [other for other in (1, 2, 9) if other != number]
-    routes = "\n".join(f"ip route 192.0.2.{n} 255.255.255.255 198.51.100.{n}" for n in others)
-    config = PE.format(name=namespace.name, number=number, routes=routes)
-    return Node(namespace, config, {"Ethernet0/0": "eth0", "Ethernet0/1": "eth1"}, folder)
-
-
-def _frr(world: World, config: str) -> Frr:
-    namespace = _join(world, "frr")
+def frr_at(world: World, config: str) -> Frr:
+    """FRR as 192.0.2.9 on the core's LAN; not started."""
+    namespace = join(world, "frr")
     namespace.address("eth0", "198.51.100.9/24")
     namespace.address("lo", "192.0.2.9/32")
     for number in (1, 2):
         namespace.route(f"192.0.2.{number}/32", via=f"198.51.100.{number}")
-    return Frr(namespace, config, space=f"frr{id(world)}")
+    return Frr(namespace, config)
 
 
-def _prefixes(answer: Any) -> set[str]:
-    """Every prefix in FRR's JSON, at whatever depth."""
-    found: set[str] = set()
-    if isinstance(answer, dict):
-        found.update(key for key in answer if "/" in key)
-        for part in answer.values():
-            found |= _prefixes(part)
-    return found
+def learnt(node: Node, *wanted: str, absent: bool = False) -> None:
+    """Prefixes in (or out of) VRF red."""
+    for prefix in wanted:
+        command = f"show {'ipv6' if ':' in prefix else 'ip'} route vrf red"
+        node.until(command, lambda value, p=prefix: (p in str(value)) is not absent)
 
 
-def test_frr_as_vpn_peer(world: World, tmp_path: Path) -> None:
+def heard(frr: Frr, *wanted: str, absent: bool = False) -> None:
+    """Prefixes in (or out of) FRR's VPN tables."""
+    for prefix in wanted:
+        command = f"show bgp {'ipv6' if ':' in prefix else 'ipv4'} vpn"
+        frr.until(command, lambda value, p=prefix: (p in prefixes(value)) is not absent)
+
+
+def messages(node: Node, way: str, kind: str) -> int:
+    """How many messages of a kind (`Update`, `RouteRefresh`) the one neighbour has `received` or been `sent`."""
+    (row,) = node.show("show bgp neighbors")
+    return int(row["messages"][way].get(kind, 0))
+
+
+@pytest.mark.parametrize("asn", [65000, 65009])
+def test_frr_as_vpn_peer(world: World, tmp_path: Path, asn: int) -> None:
+    """iBGP, and eBGP over several hops: VPN routes both ways with their labels; refresh from both sides; withdrawals."""
+    session = "" if asn == 65000 else " neighbor 192.0.2.1 ebgp-multihop 5\n"
     with ExitStack() as stack:
-        frr = stack.enter_context(_frr(world, FRR_PEER))
-        pe = stack.enter_context(_pe(world, tmp_path, 1))
+        frr = stack.enter_context(frr_at(world, FRR_PEER.format(asn=asn, session=session)))
+        node = stack.enter_context(pe(world, tmp_path, 1, pe_config(1, asn=asn)))
         # What FRR originates stands in our VRF, with its labels, by the tunnel.
-        pe.until("show tunnel endpoints", lambda value: "192.0.2.9" in str(value))
-        pe.until("show ip route vrf red", lambda value: "10.66.0.0/24" in str(value))
-        pe.until("show ipv6 route vrf red", lambda value: "2001:db8:66::/48" in str(value))
-        assert "label 500" in pe.text("show ip cef vrf red tunnel 0")
-        # What we originate stands in FRR's tables, with a label and a route target.
-        wanted = "10.1.1.0/24"
-        frr.until("show bgp ipv4 vpn", lambda value: wanted in _prefixes(value))
-        frr.until("show bgp ipv6 vpn", lambda value: "2001:db8:1::/64" in _prefixes(value))
-        text = frr.vtysh("show bgp ipv4 vpn rd 65000:11 10.1.1.0/24")
-        assert "RT:65000:100" in text
-        assert "Remote label:" in text
-        assert "192.0.2.1" in text
-        # The session survives a refresh that FRR asks for, and routes are still there.
-        frr.vtysh("clear bgp 192.0.2.1 soft in")
-        frr.until("show bgp ipv4 vpn", lambda value: wanted in _prefixes(value))
-        # Our VRF goes: FRR forgets; comes back: FRR learns.
-        config = pe.config
-        pe.configure(config.replace(" redistribute connected", " no redistribute connected"))
-        frr.until("show bgp ipv4 vpn", lambda value: wanted not in _prefixes(value))
-        pe.configure(config)
-        frr.until("show bgp ipv4 vpn", lambda value: wanted in _prefixes(value))
+        learnt(node, THEIRS, THEIRS6)
+        node.until("show tunnel endpoints", lambda value: "192.0.2.9" in str(value))
+        assert "nexthop 192.0.2.9 Tunnel0 label 500" in node.text("show ip cef vrf red tunnel 0")
+        assert "label 501" in node.text("show ipv6 cef vrf red tunnel 0")
+        # What we originate stands in FRR's tables, with the label of our LFIB, a route target and our transport source.
+        heard(frr, OURS, OURS6)
+        labels = {row["fec"].removesuffix("[V]"): row["local-label"] for row in node.show("show mpls forwarding-table")}
+        for family, prefix, hop in (("ipv4", OURS, "192.0.2.1"), ("ipv6", OURS6, "::ffff:c000:201")):
+            text = frr.vtysh(f"show bgp {family} vpn rd 65000:11 {prefix}")
+            assert f"Remote label: {labels[prefix]}" in text
+            assert "Extended Community: RT:65000:100" in text
+            assert f"    {hop} from 192.0.2.1 (192.0.2.1)" in text
+            assert ("AS_PATH" not in text) and ("65000\n" in text) is (asn != 65000), text
+        refresh_from_both_sides(frr, node)
+        withdrawals_both_ways(frr, node, asn)
+
+
+def refresh_from_both_sides(frr: Frr, node: Node) -> None:
+    # FRR asks, by ROUTE-REFRESH, and gets everything again.
+    asked, sent = messages(node, "received", "RouteRefresh"), messages(node, "sent", "Update")
+    frr.vtysh("clear bgp ipv4 vpn 192.0.2.1 soft in", "clear bgp ipv6 vpn 192.0.2.1 soft in")
+    node.until("show bgp neighbors", lambda _: messages(node, "received", "RouteRefresh") >= asked + 2)
+    node.until("show bgp neighbors", lambda _: messages(node, "sent", "Update") >= sent + 2)
+    heard(frr, OURS, OURS6)
+    # What FRR changes in its policy comes when it says so.
+    frr.vtysh("configure terminal", "route-map RT permit 10", "set metric 77", "end", "clear bgp 192.0.2.1 soft out")
+    node.until("show ip bgp vpnv4 all", lambda value: "'med': 77" in str(value))
+    # Our inbound policy changes: what FRR had sent is looked at again without asking it.
+    config = node.config
+    node.configure(config.replace("route-map TUNNEL permit 10", "route-map TUNNEL permit 10\n set local-preference 222"))
+    node.show("clear ip bgp * soft in")
+    node.until("show ip bgp vpnv4 all", lambda value: "'local-pref': 222" in str(value))
+    node.configure(config)
+    node.until("show ip bgp vpnv4 all", lambda value: "'local-pref': 222" not in str(value))
+    # We say everything again.
+    sent = messages(node, "sent", "Update")
+    node.show("clear ip bgp * soft out")
+    node.until("show bgp neighbors", lambda _: messages(node, "sent", "Update") >= sent + 2)
+    learnt(node, THEIRS, THEIRS6)
+    heard(frr, OURS, OURS6)
+    (row,) = node.show("show bgp neighbors")
+    assert (row["dropped"], row["faulty-updates"]) == (0, 0)
+
+
+def withdrawals_both_ways(frr: Frr, node: Node, asn: int) -> None:
+    config = node.config
+    node.configure(config.replace("  redistribute connected", "  no redistribute connected"))
+    heard(frr, OURS, OURS6, absent=True)
+    node.configure(config)
+    heard(frr, OURS, OURS6)
+    withdraw = "no network 10.66.0.0/24 rd 65000:9 label 500", "no network 2001:db8:66::/48 rd 65000:9 label 501"
+    head = "configure terminal", f"router bgp {asn}"
+    frr.vtysh(*head, "address-family ipv4 vpn", withdraw[0], "exit", "address-family ipv6 vpn", withdraw[1])
+    learnt(node, THEIRS, THEIRS6, absent=True)
+    if asn != 65000:
+        # FRR sends an eBGP peer's routes back to it, under its own next hop. They are loops to us, but a PE that says how
+        # to reach a VPN through it is an endpoint; until nothing is left that it could send back.
+        assert "192.0.2.9" in str(node.show("show tunnel endpoints"))
+        node.configure(config.replace("  redistribute connected", "  no redistribute connected"))
+    node.until("show tunnel endpoints", lambda value: "192.0.2.9" not in str(value))
+    again = [line.removeprefix("no ") for line in withdraw]
+    frr.vtysh(*head, "address-family ipv4 vpn", again[0], "exit", "address-family ipv6 vpn", again[1])
+    learnt(node, THEIRS, THEIRS6)
+    node.until("show tunnel endpoints", lambda value: "192.0.2.9" in str(value))
+
+
+FLAPS = 20
+
+
+def descriptors(node: Node) -> Counter[str]:
+    """Open files by what they are; read until two readings agree, since our own question is one of them for a moment."""
+    assert node.process is not None
+    seen: list[Counter[str]] = [Counter(), Counter({"none": 1})]
+    while seen[-1] != seen[-2]:
+        kinds: Counter[str] = Counter()
+        for path in Path(f"/proc/{node.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                kinds[str(path.readlink()).partition(":")[0]] += 1
+        seen.append(kinds)
+    return seen[-1]
+
+
+def holdings(node: Node) -> dict[str, Any]:
+    """Everything of a node that must be the same after a session has come back."""
+    topics = node.show("show bus")["topics"]
+    labels = node.show("show mpls label range")
+    return {
+        "descriptors": descriptors(node),
+        "tasks": node.show("show version")["tasks"],
+        "rows": {(row["topic"], row["owner"]): (row["rows"], row["stale"], row["waiting"]) for row in topics},
+        "labels": {name: labels[name] for name in ("in-use", "resting")},
+        "incarnations": {row["service"]: row["incarnation"] for row in node.show("show processes")},
+        "bindings": node.show("show mpls label table"),
+    }
+
+
+def test_session_flapped_20_times_leaks_nothing(world: World, tmp_path: Path) -> None:
+    """Reset by us and by FRR in turn; all routes come back, under the labels they had."""
+    with ExitStack() as stack:
+        frr = stack.enter_context(frr_at(world, FRR_PEER.format(asn=65000, session="")))
+        node = stack.enter_context(pe(world, tmp_path, 1))
+        learnt(node, THEIRS, THEIRS6)
+        heard(frr, OURS, OURS6)
+        before = holdings(node)
+        for flap in range(FLAPS):
+            transitions = flap + 2
+            if flap % 2:
+                frr.vtysh("clear bgp 192.0.2.1")
+            else:
+                node.show("clear ip bgp *")
+            node.until("show bgp neighbors", lambda v, n=transitions: v[0]["established-transitions"] == n, within=10)
+            if flap % 4 == 3:  # FRR takes a second to say what it has; in between the session goes before it does
+                learnt(node, THEIRS, THEIRS6)
+        heard(frr, OURS, OURS6)
+        learnt(node, THEIRS, THEIRS6)
+        node.until("show bgp neighbors", lambda _: holdings(node) == before, within=5)
+        (row,) = node.show("show bgp neighbors")
+        assert (row["dropped"], row["established-transitions"]) == (FLAPS, FLAPS + 1)
 
 
 def test_frr_as_route_reflector_between_our_pes(world: World, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        stack.enter_context(_frr(world, FRR_REFLECTOR))
-        one = stack.enter_context(_pe(world, tmp_path, 1))
-        stack.enter_context(_pe(world, tmp_path, 2))
-        one.until("show tunnel endpoints", lambda value: "192.0.2.2" in str(value))
-        one.until("show ip route vrf red", lambda value: "10.1.2.0/24" in str(value))
-        one.until("show ipv6 route vrf red", lambda value: "2001:db8:2::/64" in str(value))
+        frr = stack.enter_context(frr_at(world, FRR_REFLECTOR))
+        nodes = {number: stack.enter_context(pe(world, tmp_path, number)) for number in (1, 2)}
+        for number, other in ((1, 2), (2, 1)):
+            nodes[number].until("show tunnel endpoints", lambda value, o=other: f"192.0.2.{o}" in str(value))
+            learnt(nodes[number], f"10.1.{other}.0/24", f"2001:db8:{other}::/64")
+        # Not one is lost, the very first included, which waits for ARP and neighbour discovery at both ends.
         for destination in ("10.1.2.10", "2001:db8:2::10"):
             with Prober(destination, namespace=world.namespaces["red1"]) as prober:
-                prober.ping(2)  # the first ones wait for ARP and neighbour discovery
-                replies = prober.ping(3)
-            assert [reply.kind for reply in replies] == ["reply"] * 3
+                replies = prober.ping(5)
+            assert [reply.kind for reply in replies] == ["reply"] * 5, replies
+        # The reflector goes, says good-bye, and its clients' routes with it.
+        frr.vtysh("configure terminal", "router bgp 65000", "neighbor 192.0.2.2 shutdown")
+        learnt(nodes[1], "10.1.2.0/24", "2001:db8:2::/64", absent=True)
+        nodes[1].until("show tunnel endpoints", lambda value: "192.0.2.2" not in str(value))
+        with Prober("10.1.2.10", namespace=world.namespaces["red1"]) as prober:
+            assert prober.once().kind == "unreachable"

@@ -7,19 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from structlog.testing import LogCapture
 
 from stack.config import Config
 from stack.router import Router
 from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock
 from stack.testing.node import MemoryNode
-
-QUIET = structlog.wrap_logger(
-    structlog.ReturnLogger(), processors=[], wrapper_class=structlog.make_filtering_bound_logger(50)
-)
+from stack.testing.ping import PingResult
 
 
 class Net:
-    """`routers` are our nodes; hosts and plain routers are the world's own."""
+    """`routers` are our nodes; hosts and plain routers are the world's own. `logs`: what each node logged from INFO on."""
 
     def __init__(self, seed: int = 1) -> None:
         self.world = MemoryNetwork(seed=seed, kept=20_000)
@@ -27,6 +25,7 @@ class Net:
         self.routers: dict[str, Router] = {}
         self.texts: dict[str, str] = {}
         self.devices: dict[str, dict[str, str]] = {}
+        self.logs: dict[str, list[Any]] = {}
 
     def link(self, one: str, other: str, **figures: float) -> Any:
         """`"pe1 Ethernet0/0", "core eth1"`: an interface of ours, or a device of a host."""
@@ -47,6 +46,11 @@ class Net:
 
     async def start(self, name: str, text: str) -> Router:
         self.texts[name] = text
+        capture = LogCapture()
+        self.logs[name] = capture.entries
+        log = structlog.wrap_logger(
+            structlog.ReturnLogger(), processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(20)
+        )
         bindings = {i: d for i, d in self.devices.get(name, {}).items() if i.startswith("Ethernet")}
         router = Router(
             Config.from_ios(text, source=name),
@@ -54,7 +58,7 @@ class Net:
             clock=VirtualClock(),
             entropy=SeededEntropy(f"{self.seed}/{name}/router"),
             bindings=bindings,
-            log=QUIET,
+            log=log,
         )
         self.routers[name] = router
         await router.start()
@@ -79,9 +83,37 @@ class Net:
                 raise AssertionError(f"not within {within} s: {what or holds}")
             await asyncio.sleep(0.1)
 
-    async def reaches(self, host: str, destination: str, **named: Any) -> bool:
+    def logged(self, name: str, event: str) -> list[Any]:
+        """The node's log lines whose event holds these words."""
+        return [entry for entry in self.logs[name] if event in entry["event"]]
+
+    def drops(self, name: str) -> dict[tuple[str, str], int]:
+        """(reason, interface) -> packets of `show counters drops`."""
+        rows = self.show(name, "show counters drops")["drops"]
+        return {(row["reason"], row["interface"]): row["packets"] for row in rows}
+
+    async def ping(self, host: str, destination: str, **named: Any) -> PingResult:
         (result,) = await self.world.node(host).ping(destination, count=1, timeout=1.0, **named)
-        return bool(result.ok)
+        return result
+
+    async def reaches(self, host: str, destination: str, **named: Any) -> bool:
+        return (await self.ping(host, destination, **named)).ok
+
+    async def connected(self, host: str, destination: str, within: float = 30.0, **named: Any) -> None:
+        """It reaches it, sooner or later."""
+        end = asyncio.get_running_loop().time() + within
+        while not await self.reaches(host, destination, **named):
+            assert asyncio.get_running_loop().time() < end, f"{host} never reaches {destination}"
+            await asyncio.sleep(0.1)
+
+    def established(self, name: str) -> set[tuple[str, str]]:
+        """(VRF, neighbour) of the sessions that are up."""
+        return {
+            (row["vrf"], row["neighbor-address"])
+            for family in self.show(name, "show bgp summary")
+            for row in family["neighbors"]
+            if row["session-state"] == "ESTABLISHED"
+        }
 
     async def stop(self) -> None:
         for name in list(self.routers):

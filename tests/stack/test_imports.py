@@ -21,7 +21,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bgp.wire", "bgp.engine", "mfi.engine", "tunnel.wire", "tunnel.engine", "stack.tables", "stack.policy")
 MODULES = ("stack.addr", "stack.events", "stack.wire", "stack.nettypes")
 FORBIDDEN = frozenset(
-    {"asyncio", "socket", "selectors", "ssl", "uvloop", "structlog", "logging", "random", "secrets", "datetime", "subprocess"}
+    {
+        "asyncio",
+        "socket",
+        "selectors",
+        "ssl",
+        "uvloop",
+        "structlog",
+        "logging",
+        "random",
+        "secrets",
+        "datetime",
+        "subprocess",
+    }
 )
 """`threading` and `time` are left out: attrs imports the one, the interpreter's start the other. import-linter has them."""
 

@@ -33,9 +33,7 @@ def test_every_package_of_the_distribution_is_looked_at() -> None:
         (None, "nowhere"),  # a namespace package: no file of its own
     ],
 )
-def test_an_intruder_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str, foreign: str | None, where: str
-) -> None:
+def test_an_intruder_is_named(monkeypatch: pytest.MonkeyPatch, name: str, foreign: str | None, where: str) -> None:
     def found(asked: str) -> ModuleSpec | None:
         if asked != name:
             return find_spec(asked)
@@ -51,7 +49,7 @@ def test_an_intruder_is_named(
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(origin, "find_spec", lambda name: None if name == "mfi" else find_spec(name))
-    with pytest.raises(IntruderError, match="^the package `mfi` is missing from labelspan in .*: install it again$"):
+    with pytest.raises(IntruderError, match=r"^the package `mfi` is missing from labelspan in .*: install it again$"):
         check_origin()
 
 
@@ -59,7 +57,9 @@ def test_the_command_stops_with_the_intruders_name(tmp_path: Path) -> None:
     intruder = tmp_path / "bgp"
     intruder.mkdir()
     (intruder / "__init__.py").write_text("raise SystemExit('the intruder was run')\n")
-    program = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(HOME)!r}]; from stack.cli import main; sys.exit(main())"
+    program = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(HOME)!r}]; from stack.cli import main; sys.exit(main())"
+    )
     command = [sys.executable, "-c", program, "check", "/no/such/file"]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, check=False)
     assert done.returncode == 1

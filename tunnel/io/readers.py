@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
+from typing import ClassVar
 
 from attrs import define, field
 
@@ -62,6 +63,9 @@ _PLAIN = frozenset((17, 47, 50, 58))
 @define(eq=False)
 class Reader:
     """What all readers share: the port, the path behind it, and the rewrites in place."""
+
+    link: ClassVar[int] = 0
+    """Octets of frame header before an IP packet."""
 
     port: Port
     path: Path
@@ -210,6 +214,44 @@ class Reader:
         tally[0] += 1
         tally[1] += size
 
+    def packets(self, base: int, vnet: VnetHeader | None, payload: bytes, arrival: Arrival, flows: Flows) -> None:
+        """An IP packet of an attachment, copied from the slot at `base`, or the many that its sender's hardware would
+        have made of it."""
+        if vnet is None or not (vnet.flags & 1 or vnet.kind):
+            self.path.ip(payload, arrival)
+            return
+        four = bool(payload) and payload[0] >> 4 == 4
+        packet = self.path.checked4(payload, arrival) if four else self.path.checked6(payload, arrival)
+        if isinstance(packet, Drop):
+            self.path.drop(packet, arrival)
+            return
+        try:
+            parts = finish(vnet, packet, self.link)
+        except WireError:
+            self.path.drop(Drop.OFFLOAD, arrival)
+            return
+        if len(parts) > 1:
+            self.counters.note(Slow.SEGMENTED)
+        self.segments(base, parts, arrival, flows)
+
+    def segments(self, base: int, parts: list[bytes], arrival: Arrival, flows: Flows) -> None:
+        """Packets of one flow, laid out in the slot that they came in and sent from there, as if they had come so."""
+        octets = self.arena.octets
+        way = self.ipv4 if parts[0][0] >> 4 == 4 else self.ipv6
+        at, last, queued = base, base - HEAD + STRIDE, 0
+        for part in parts:
+            end = at + len(part)
+            if end > last or queued >= BATCH:
+                self.flush()
+                at, end, queued = base, base + len(part), 0
+            octets[at:end] = part
+            if not arrival.local and way(at, end, flows, 255):
+                at, queued = end + HEAD, queued + 1
+            else:
+                self.flush()
+                self.path.ip(part, arrival)
+        self.flush()
+
     def flush(self) -> None:
         """Send all that waits."""
         for queue in self.arena.touched:
@@ -265,6 +307,8 @@ def _add(tally: list[int], packets: int, octets: int) -> None:
 @define(eq=False)
 class FrameReader(Reader):
     """Ethernet frames of one attachment. `kernel`: the device's IP packets are the kernel's, only labels are ours."""
+
+    link = 14
 
     inlet: Inlet
     mac: bytes
@@ -352,9 +396,9 @@ class FrameReader(Reader):
                     return
             elif kind == ethernet.IPV6 and self.ipv6(at, end, self.flows, 255):
                 return
-        self.slow(self.copy(base, count))
+        self.slow(base, self.copy(base, count))
 
-    def slow(self, octets: bytes) -> None:
+    def slow(self, base: int, octets: bytes) -> None:
         """Everything that a frame may be."""
         inlet, headroom = self.inlet, self.headroom
         if len(octets) < headroom + 14:
@@ -382,31 +426,10 @@ class FrameReader(Reader):
         elif group:
             self.counters.drop(_group_drop(kind, payload), inlet.name)
         else:
-            _ip(self.path, self.arrival(), vnet, payload, 14)
+            self.packets(base, vnet, payload, self.arrival(), self.flows)
 
     def arrival(self) -> Arrival:
         return Arrival(self.inlet, Ingress(self.inlet.interface, self.inlet.vrf), self.inlet.vrf)
-
-
-def _ip(path: Path, arrival: Arrival, vnet: VnetHeader | None, payload: bytes, link: int) -> None:
-    """An IP packet of an attachment, or the many that its sender's hardware would have made of it."""
-    if vnet is None or not (vnet.flags & 1 or vnet.kind):
-        path.ip(payload, arrival)
-        return
-    four = bool(payload) and payload[0] >> 4 == 4
-    packet = path.checked4(payload, arrival) if four else path.checked6(payload, arrival)
-    if isinstance(packet, Drop):
-        path.drop(packet, arrival)
-        return
-    try:
-        parts = finish(vnet, packet, link)
-    except WireError:
-        path.drop(Drop.OFFLOAD, arrival)
-        return
-    if len(parts) > 1:
-        path.counters.note(Slow.SEGMENTED)
-    for part in parts:
-        path.ip(part, arrival)
 
 
 def _is_nd(payload: bytes) -> bool:
@@ -455,7 +478,8 @@ class BareReader(Reader):
             self.counters.drop(Drop.MALFORMED, inlet.name)
             return
         arrival = Arrival(inlet, Ingress(inlet.interface, inlet.vrf), inlet.vrf, local=self.local)
-        _ip(self.path, arrival, VnetHeader.of(packet) if headroom else None, packet[headroom:], 0)
+        vnet = VnetHeader.of(packet) if headroom else None
+        self.packets(base, vnet, packet[headroom:], arrival, self.flows)
 
 
 @define(eq=False)
@@ -498,23 +522,20 @@ class GreReader(Reader):
                 or (rewrite := flow.rewrite or flow.flows.four.get(destination)) is None
                 or size > rewrite.limit
                 or (queue := rewrite.queue) is None
-            ):
-                self.take(base, count)
-                continue
-            swap = flow.rewrite is not None
-            header = rewrite.headers.get(word & 0xFFF) if swap else rewrite.plain[third >> 24]
-            if header is None or (
-                size != room or word & 0xFF < 2
-                if swap
-                else third < 0x2000000
-                or third >> 24 > word & 0xFF
-                or (first + second + third + source + destination) % 0xFFFF
-                or source >> 24 in _ODD4
+                or (header := rewrite.headers.get(word & 0xFFF) if flow.rewrite else rewrite.plain[third >> 24]) is None
+                or (
+                    size != room or word & 0xFF < 2
+                    if flow.rewrite
+                    else third < 0x2000000
+                    or third >> 24 > word & 0xFF
+                    or (first + second + third + source + destination) % 0xFFFF
+                    or source >> 24 in _ODD4
+                )
             ):
                 self.take(base, count)
                 continue
             start = at - rewrite.size
-            if swap:
+            if flow.rewrite:
                 rewrite.lay(octets, start, header)
             else:
                 third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF

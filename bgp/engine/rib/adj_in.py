@@ -48,6 +48,8 @@ class AdjRibIn:
     rows: dict[Any, Path] = field(factory=dict)
     disabled: bool = False
     end_of_rib: bool = False
+    stale: set[Any] = field(factory=set)
+    """Rows from before the neighbour's restart, not announced again yet (RFC 4724)."""
     _sets: WeakValueDictionary[Any, PathSet] = field(factory=WeakValueDictionary)
     _last: PathSet | None = None
     _own_asn: bytes = b""
@@ -62,7 +64,7 @@ class AdjRibIn:
         """Routes of `reach`, all with `attributes`. The hot loop of the whole table; benchmarks/bgp_reflect.py."""
         if self.disabled:
             return
-        vpn, rows, addpath = self.family.vpn, self.rows, self.addpath
+        vpn, rows, addpath, stale = self.family.vpn, self.rows, self.addpath, self.stale
         nets, touched = self.loc.nets, self.loc.touched
         one = self._one_set(attributes, reach)
         added = 0
@@ -74,6 +76,8 @@ class AdjRibIn:
             if vpn and (not labels or labels[0] < FIRST_UNRESERVED_LABEL):
                 mine = self._mislabelled(attributes, reach, nlri)
             row = (key, path_id) if addpath else key
+            if stale:
+                stale.discard(row)
             old = rows.get(row)
             if old is not None:
                 if old.set is mine and old.nlri.labels == labels:
@@ -96,10 +100,27 @@ class AdjRibIn:
     def withdraw(self, routes: Iterable[Nlri]) -> None:
         rows, loc = self.rows, self.loc
         for nlri in routes:
-            old = rows.pop((nlri.key, nlri.path_id) if self.addpath else nlri.key, None)
+            row = (nlri.key, nlri.path_id) if self.addpath else nlri.key
+            self.stale.discard(row)
+            old = rows.pop(row, None)
             if old is not None:
                 self._unuse(old)
                 loc.remove(nlri.key, old)
+
+    def drop_stale(self) -> None:
+        """What was not announced again is gone."""
+        stale, self.stale = self.stale, set()
+        for row in stale:
+            old = self.rows.pop(row, None)
+            if old is not None:
+                self._unuse(old)
+                self.loc.remove(old.nlri.key, old)
+
+    def resume(self, config: NeighborFamily, filter_: Filter) -> None:
+        """The neighbour is back, perhaps with other policy here."""
+        self.__attrs_post_init__()
+        self.config, self.filter, self.end_of_rib = config, filter_, False
+        self.reapply()
 
     def disable(self) -> None:
         """RFC 4760 7: all routes of the family go, and it is ignored for the rest of the session."""

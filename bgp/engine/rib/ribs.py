@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from bgp.config import BgpConfig, NeighborFamily
 from bgp.engine.outputs import (
@@ -32,13 +32,15 @@ from bgp.engine.outputs import (
 from bgp.engine.paths import Hop, Path, PathSet, Source
 from bgp.engine.policy import Filter, Policies
 from bgp.engine.rib.adj_in import ROUTES_BOUND, AdjRibIn
-from bgp.engine.rib.adj_out import Member, UpdateGroup
+from bgp.engine.rib.adj_out import UpdateGroup
+from bgp.engine.rib.away import Away
 from bgp.engine.rib.endpoints import Endpoints
+from bgp.engine.rib.groups import Groups
 from bgp.engine.rib.hops import Hops
 from bgp.engine.rib.labels import Labels
 from bgp.engine.rib.loc_rib import Change, LocRib, Version
 from bgp.engine.rib.local import OWNER, Local
-from bgp.engine.rib.outbound import Outbound, OutKey
+from bgp.engine.rib.neighbour import Peer, client_families, family_config
 from bgp.engine.rib.own import OwnAddresses
 from bgp.engine.rib.swaps import Swaps
 from bgp.engine.session_config import listen_range, merged
@@ -63,7 +65,7 @@ from stack.events import (
     VrfState,
 )
 
-__all__ = ["BATCH", "INPUTS_WITHIN", "SYNC_WITHIN", "Peer", "Ribs"]
+__all__ = ["BATCH", "INPUTS_WITHIN", "SYNC_WITHIN", "Ribs"]
 
 BATCH = 10_000
 """Prefixes decided, and rows purged, in one `wake`."""
@@ -79,25 +81,21 @@ SWEEP_EVERY = 10.0
 
 _SYNCED = (RouteOffered, LabelWanted, EndpointOffered, NextHopWanted)
 _INPUTS = (VrfState, PolicyState, RouteSelected)
-_DEFAULT = NeighborFamily()
-
-
-@define(eq=False)
-class Peer:
-    """An established neighbour. `adj_in` and `members` (with their groups) by family."""
-
-    view: PeerView
-    source: Source
-    adj_in: dict[Family, AdjRibIn] = field(factory=dict)
-    members: dict[Family, tuple[UpdateGroup, Member]] = field(factory=dict)
-    since: float = 0.0
 
 
 class Ribs:
-    """See the module. `resolve` False: without routing, every next hop counts as usable (a reflector on its own)."""
+    """See the module. `resolve` False: without routing, every next hop counts as usable (a reflector on its own).
 
-    def __init__(self, config: BgpConfig, entropy: Callable[[int], bytes], *, resolve: bool = True) -> None:
+    `restarted`: an earlier incarnation ran here and its routes still forward, so neighbours that kept ours (RFC 4724) must
+    not get End-of-RIB before all is learnt again.
+    """
+
+    def __init__(
+        self, config: BgpConfig, entropy: Callable[[int], bytes], *, resolve: bool = True, restarted: bool = False
+    ) -> None:
         self.config = config
+        self.restarted = restarted
+        self.away = Away()
         self.entropy = entropy
         self.policies = Policies()
         self.hops = Hops(resolve=resolve)
@@ -109,7 +107,7 @@ class Ribs:
         self.own = OwnAddresses(config)
         self.tables: dict[tuple[str, Family], LocRib] = {}
         self.peers: dict[PeerKey, Peer] = {}
-        self.groups: dict[OutKey, UpdateGroup] = {}
+        self.groups = Groups(self.own, self.policies, self.local, self.swaps, self.table, self._warn)
         self.counters: dict[str, int] = {}
         self._rows: dict[tuple[Topic[Any, Any], str], dict[Any, Any]] = {}
         self._logs: list[RibOutput] = []
@@ -123,7 +121,6 @@ class Ribs:
         self._inputs: set[Topic[Any, Any]] = set()
         self._synced = False
         self._told: set[str] = set()
-        self._group_number = 0
         self._versions: dict[tuple[int, int], Version] = {}
 
     # --- start, configuration -----------------------------------------------------------------------------------------
@@ -145,12 +142,15 @@ class Ribs:
             self.local.router_id = config.router_id
         for peer in list(self.peers.values()):
             self._reconfigure_peer(peer)
+        for key in list(self.away.peers):
+            if key not in config.neighbors or not config.graceful_restart:
+                self._bury(self.away.forget(key))
         if (old.families, old.label_modes) != (config.families, config.label_modes):
             self._reoriginate(name for name, _ in list(self.tables))
             for name in list(self.vpn.vrfs):
                 self._reexport(name)
         if old.next_hop_interface != config.next_hop_interface:
-            self._regroup()
+            self.groups.regroup(self.peers.values())
         return self._touched(now)
 
     def _reconfigure_peer(self, peer: Peer) -> None:
@@ -168,12 +168,12 @@ class Ribs:
 
     def _change_view(self, peer: Peer, view: PeerView) -> None:
         peer.view = peer.source.view = view
-        peer.source.clients = _client_families(view)
+        peer.source.clients = client_families(view)
         for adj in peer.adj_in.values():
-            adj.config = _family_config(view, adj.family)
+            adj.config = family_config(view, adj.family)
             adj.filter = self._inbound(adj.config)
             adj.reapply()
-        self._regroup_peer(peer)
+        self.groups.regroup([peer])
 
     # --- neighbours ---------------------------------------------------------------------------------------------------
 
@@ -184,16 +184,18 @@ class Ribs:
         if known is not None:
             self._change_view(known, peer)
             return self._touched(now)
-        source = Source(
-            peer, peer.vrf, peer.router_id, peer.remote, external=not peer.ibgp, clients=_client_families(peer)
-        )
-        made = self.peers[peer.key] = Peer(peer, source, since=now)
+        made = self._seat(peer, now)
+        source = made.source
         if self.local.router_id == bytes(4):
             self.local.router_id = peer.local_id
         self.own.add_session(peer.vrf, peer.local)
         self._own_changed()
         for family in sorted(peer.families):
-            config = _family_config(peer, family)
+            config = family_config(peer, family)
+            if family in made.adj_in:
+                made.adj_in[family].resume(config, self._inbound(config))
+                self.groups.join(made, family)
+                continue
             made.adj_in[family] = AdjRibIn(
                 source,
                 family,
@@ -204,21 +206,52 @@ class Ribs:
                 self._inbound(config),
                 addpath=False,
             )
-            self._join(made, family)
+            self.groups.join(made, family)
+        return self._touched(now)
+
+    def _seat(self, view: PeerView, now: float) -> Peer:
+        """A new neighbour, or one that was away for a restart, with the routes that stayed."""
+        peer, gone = self.away.returns(view, now)
+        self._bury(gone)
+        if peer is None:
+            peer = Peer(view, Source(view, view.vrf, view.router_id, view.remote, external=not view.ibgp))
+        peer.view = peer.source.view = view
+        peer.source.router_id, peer.source.address = view.router_id, view.remote
+        peer.source.external, peer.source.clients = not view.ibgp, client_families(view)
+        peer.since = now
+        self.peers[view.key] = peer
+        return peer
+
+    def _bury(self, gone: Iterable[AdjRibIn]) -> None:
+        for adj in gone:
+            adj.bury()
+            self._purging.append(adj)
+
+    def peer_lost(self, key: PeerKey, reason: str, now: float) -> list[RibOutput]:
+        """Its session broke without a NOTIFICATION. If graceful restart was agreed, its routes stay for a while."""
+        peer = self.peers.get(key)
+        if peer is None or not peer.view.restartable:
+            return self.peer_down(key, reason, now)
+        del self.peers[key]
+        self._log("info", "neighbor may be restarting", neighbor=key, seconds=peer.view.restart_time)
+        for family in list(peer.members):
+            self.groups.leave(peer, family)
+        self._bury(self.away.leaves(peer, now))
+        self.own.remove_session(peer.view.vrf, peer.view.local)
+        self._own_changed()
         return self._touched(now)
 
     def peer_down(self, key: PeerKey, reason: str, now: float) -> list[RibOutput]:
         """Its routes are not used from this moment on; they are taken out some thousand at a time."""
+        self._bury(self.away.forget(key))
         peer = self.peers.pop(key, None)
         if peer is None:
-            return []
+            return self._touched(now) if self._purging else []
         self._log("debug", "routes of a neighbour are withdrawn", neighbor=key, reason=reason)
         for family in list(peer.members):
-            self._leave(peer, family)
+            self.groups.leave(peer, family)
         self._sweep_at = self._sweep_at or now + SWEEP_EVERY
-        for adj in peer.adj_in.values():
-            adj.bury()
-            self._purging.append(adj)
+        self._bury(peer.adj_in.values())
         self.own.remove_session(peer.view.vrf, peer.view.local)
         self._own_changed()
         return self._touched(now)
@@ -243,6 +276,7 @@ class Ribs:
                 adj.withdraw(unreach.routes)
         if not update.reach and (ended := update.end_of_rib) is not None and ended in peer.adj_in:
             peer.adj_in[ended].end_of_rib = True
+            self.away.ended(key, ended)
         if update.attributes is not None:
             for reach in update.reach:
                 adj = peer.adj_in.get(reach.family)
@@ -288,76 +322,7 @@ class Ribs:
             self._told.add(found.missing)
             self._log("warning", "policy refuses every route", reason=found.missing)
 
-    # --- update groups ------------------------------------------------------------------------------------------------
-
-    def _join(self, peer: Peer, family: Family, known: Iterable[bytes] = (), member: Member | None = None) -> None:
-        view, config = peer.view, _family_config(peer.view, family)
-        key = self._out_key(view, family, config)
-        group = self.groups.get(key)
-        if group is None:
-            outbound = Outbound(
-                view,
-                family,
-                view.vrf,
-                config,
-                self.policies.filter(config.prefix_list_out, config.route_map_out),
-                key.next_hop,
-            )
-            self._warn(outbound.filter)
-            self._group_number += 1
-            loc = self.table(view.vrf, family)
-            group = self.groups[key] = UpdateGroup(self._group_number, loc, outbound, self.swaps)
-            if config.default_originate and not family.vpn:
-                group.default = self.local.default(view.vrf, Afi(family.afi))
-            loc.groups.append(group)
-        if member is None:
-            member = Member(peer.source)
-        group.join(member, known)
-        peer.members[family] = (group, member)
-
-    def _leave(self, peer: Peer, family: Family) -> None:
-        group, _ = peer.members.pop(family)
-        group.leave(peer.source)
-        if not group.members:
-            group.loc.groups.remove(group)
-            for key in [key for key, one in self.groups.items() if one is group]:
-                del self.groups[key]
-
-    def _out_key(self, view: PeerView, family: Family, config: NeighborFamily) -> OutKey:
-        return OutKey(
-            view.vrf,
-            family,
-            view.ibgp,
-            0 if view.ibgp else view.asn,
-            view.local_asn,
-            view.local_id,
-            self.own.next_hop(view, family),
-            view.session,
-            _outbound_only(config),
-        )
-
-    def _regroup_peer(self, peer: Peer) -> None:
-        """Move it to the group where it belongs now, with what it was told so far."""
-        for family in list(peer.members):
-            group, member = peer.members[family]
-            key = self._out_key(peer.view, family, _family_config(peer.view, family))
-            if self.groups.get(key) is not group and not _same_out(group, key, self.groups):
-                known = list(dict.fromkeys((*group.advertised, *(member.catchup or ()))))
-                member.catchup = None
-                self._leave(peer, family)
-                self._join(peer, family, known, member)
-
-    def _regroup(self) -> None:
-        for peer in self.peers.values():
-            self._regroup_peer(peer)
-
-    def _split_slow(self, group: UpdateGroup) -> None:
-        for member in group.slow():
-            self._group_number += 1
-            alone = group.split(member, self._group_number)
-            for peer in self.peers.values():
-                if peer.source is member.source:
-                    peer.members[group.loc.family] = (alone, member)
+    # --- Adj-RIB-Out ----------------------------------------------------------------------------------------------------
 
     def outgoing(self, key: PeerKey, limit_octets: int) -> list[bytes]:
         """UPDATEs for the neighbour, about `limit_octets` of them; fewer only if there are no more now."""
@@ -371,7 +336,7 @@ class Ribs:
             found += messages
             if group.suppressed:
                 self._log_suppressed(group)
-            self._split_slow(group)
+            self.groups.split_slow(group, self.peers.values())
             if limit_octets <= 0:
                 break
         if self.labels.rows or self.hops.rows or self._logs or self._sync_at is not None:
@@ -449,12 +414,12 @@ class Ribs:
 
     def _profiles(self, _table: str, rows: Mapping[Any, Any]) -> None:
         if self.own.receive_profiles(rows):
-            self._regroup()
+            self.groups.regroup(self.peers.values())
 
     def _interfaces(self, _table: str, rows: Mapping[Any, Any]) -> None:
         if self.own.receive_interfaces(rows):
             self._own_changed()
-            self._regroup()
+            self.groups.regroup(self.peers.values())
 
     def _own_changed(self) -> None:
         own = self.own.addresses()
@@ -549,7 +514,8 @@ class Ribs:
 
     def deadline(self) -> float | None:
         """When `wake` must be called at the latest."""
-        times = [t for t in (self._due, self._sweep_at, self._sync_at, self._inputs_at) if t is not None]
+        due = (self._due, self._sweep_at, self._sync_at, self._inputs_at, self.away.deadline())
+        times = [t for t in due if t is not None]
         return min(times, default=None)
 
     def wake(self, now: float) -> list[RibOutput]:
@@ -558,6 +524,7 @@ class Ribs:
 
     def _settle(self, now: float) -> list[RibOutput]:
         self._due, self._now = None, now
+        self._bury(self.away.due(now))
         self._apply_hops()
         self._apply_labels()
         self._purge()
@@ -620,12 +587,11 @@ class Ribs:
 
     def _sets(self) -> Iterable[PathSet]:
         """Every set of neighbours' paths, and what VRFs imported of them."""
-        for peer in self.peers.values():
-            for adj in peer.adj_in.values():
-                for one in adj.sets():
-                    yield one
-                    if one.imported is not None:
-                        yield one.imported
+        for adj in (*(a for p in self.peers.values() for a in p.adj_in.values()), *self.away.adj_ribs()):
+            for one in adj.sets():
+                yield one
+                if one.imported is not None:
+                    yield one.imported
 
     def _apply_labels(self) -> None:
         changed, self.labels.changed = self.labels.changed, {}
@@ -679,7 +645,12 @@ class Ribs:
 
     @property
     def _inputs_ready(self) -> bool:
-        return self._inputs_at is None or not self.hops.resolve or self._inputs.issuperset(_INPUTS)
+        """Whether our own routes are complete, labels included, so that End-of-RIB may follow them."""
+        if self.restarted and self._sync_at is not None:
+            return False  # what neighbours kept of ours must not go before we have it again (RFC 4724 4.1)
+        if self._inputs_at is None or not self.hops.resolve:
+            return True
+        return self._inputs.issuperset(_INPUTS) and not self.vpn.unlabelled
 
     def _timers(self, now: float) -> list[RibOutput]:
         outputs: list[RibOutput] = []
@@ -694,19 +665,23 @@ class Ribs:
             self._sync_at = None
             self._synced = True
             outputs += [SyncedOut(topic) for topic in _SYNCED]
+            outputs += self._ready()
         return outputs
 
     def _converged(self) -> bool:
         """All neighbours are up and have sent all they have, what came is decided (RFC 4724 4.1's restarting side), and what
         follows from it is wanted: next hops were answered, and labels asked for as VPN routes went out."""
-        if self.config.listen_ranges or not self._inputs_ready or self._due is not None:
+        inputs = self._inputs_at is None or not self.hops.resolve or self._inputs.issuperset(_INPUTS)
+        if self.config.listen_ranges or not inputs or self._due is not None or self.vpn.unlabelled:
             return False
         if any(not hop.known for hop in self.hops.hops.values()):
             return False
         if any(group.pending for group in self._all_groups() if group.loc.family.vpn):
             return False
         peers = [self.peers.get(key) for key in self._expected]
-        return all(p is not None and all(adj.end_of_rib for adj in p.adj_in.values()) for p in peers)
+        return all(
+            p is not None and (p.view.restarted or all(adj.end_of_rib for adj in p.adj_in.values())) for p in peers
+        )
 
     def _sweep(self) -> None:
         used = {one.hop for one in self._sets()}
@@ -732,35 +707,6 @@ class Ribs:
 def _neighbours(config: BgpConfig) -> frozenset[PeerKey]:
     """Those that should come up."""
     return frozenset(key for key, one in config.neighbors.items() if not merged(config, one).shutdown)
-
-
-def _family_config(view: PeerView, family: Family) -> NeighborFamily:
-    return view.config.families.get((Afi(family.afi), Safi(family.safi))) or _DEFAULT
-
-
-def _outbound_only(config: NeighborFamily) -> NeighborFamily:
-    """`config` without what does not matter to what is sent, so that more neighbours are alike."""
-    return evolve(
-        config,
-        activate=True,
-        soft_reconfiguration=False,
-        route_map_in="",
-        prefix_list_in="",
-        maximum_prefix=0,
-        allowas_in=0,
-    )
-
-
-def _client_families(view: PeerView) -> frozenset[Family]:
-    return frozenset(
-        family for family in view.families if view.ibgp and _family_config(view, family).route_reflector_client
-    )
-
-
-def _same_out(group: UpdateGroup, key: OutKey, groups: Mapping[OutKey, UpdateGroup]) -> bool:
-    """Whether a group that a slow member got for itself still is what `key` asks for."""
-    outbound = group.outbound
-    return group not in groups.values() and (outbound.config, outbound.own_hop) == (key.config, key.next_hop)
 
 
 def _maps(config: Any) -> frozenset[str]:

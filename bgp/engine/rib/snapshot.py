@@ -12,7 +12,7 @@ from bgp.engine.paths import DEFAULT_LOCAL_PREF, Net, Path, PathSet, Reason
 from bgp.engine.rib.loc_rib import LocRib
 from bgp.engine.rib.ribs import Ribs
 from bgp.engine.vpn import vpn_family
-from bgp.wire import Attributes, Family, key_text, prefix_of
+from bgp.wire import Attributes, Family, Nlri, key_text, prefix_of
 from stack.addr import DEFAULT_VRF, RD, Afi, LabelStack, Prefix, Safi, mapped_v4
 
 __all__ = [
@@ -56,6 +56,7 @@ class PathView:
     vrf: str = ""
     imported_from: str = ""
     labelled: bool = False
+    stale: bool = False
 
     @property
     def best(self) -> bool:
@@ -298,7 +299,18 @@ def _path(
         vrf=source_vrf,
         imported_from=key_text(remote.family, nlri.key) if imported else "",
         labelled=labelled or bool(out),
+        stale=_is_stale(ribs, remote, nlri),
     )
+
+
+def _is_stale(ribs: Ribs, one: PathSet, nlri: Nlri) -> bool:
+    """Whether the neighbour has not announced it again since it restarted."""
+    key = one.source.key
+    if key is None or one.exported_from is not None:
+        return False
+    away = ribs.away.peers.get(key) or ribs.away.back.get(key)
+    adj = None if away is None else away[0].adj_in.get(one.family)
+    return adj is not None and ((nlri.key, nlri.path_id) if adj.addpath else nlri.key) in adj.stale
 
 
 def _shown_hop(one: PathSet, next_hop: bytes) -> bytes:

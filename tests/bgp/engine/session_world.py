@@ -67,6 +67,11 @@ class FakeRibs:
         self.routes.pop(key, None)
         return self._told("peer_down", key, reason)
 
+    def peer_lost(self, key: Any, reason: str, now: float) -> list[Any]:
+        del self.up[key]
+        self.routes.pop(key, None)
+        return self._told("peer_lost", key, reason)
+
     def update(self, key: Any, update: Any, now: float) -> list[Any]:
         assert key in self.up
         if self.on_update is not None:

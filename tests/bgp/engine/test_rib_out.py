@@ -106,7 +106,7 @@ def test_a_neighbour_never_gets_its_own_route_back_and_loses_what_it_replaces() 
     world = World()
     a = world.peer("192.0.2.1", families=V4, route_reflector_client=True)
     b = world.peer("192.0.2.2", families=V4, route_reflector_client=True)
-    assert len(world.ribs.groups) == 1  # alike clients share one group
+    assert len(world.ribs.groups.by_key) == 1  # alike clients share one group
     a.announce(IPV4_UNICAST, ROUTE)
     assert seen(b) == {ROUTE: "192.0.2.1"}
     b.announce(IPV4_UNICAST, ROUTE, attrs=attributes(local_pref=200))
@@ -395,7 +395,7 @@ def test_a_member_that_joins_late_is_told_all_and_in_step() -> None:
     b = world.peer("203.0.113.2", asn=65022, families=V4)
     a.announce(IPV4_UNICAST, *(f"10.{n}.0.0/16" for n in range(9)))
     c = world.peer("203.0.113.3", asn=65022, families=V4)
-    assert len(world.ribs.groups) == 2
+    assert len(world.ribs.groups.by_key) == 2
     a.withdraw(IPV4_UNICAST, "10.3.0.0/16")
     assert seen(b) == seen(c)
     assert len(c.received) == 8

@@ -325,3 +325,14 @@ def test_warm_and_cold_agree_on_any_header(tos, ttl, identification, size, sourc
     assert (results[0] is None) == (ttl < 2)
     if results[0]:
         assert unwrapped(results[0][0])[3] == lower_ttl(packet)
+
+
+def test_a_dummy_tunnel_never_forwards(world):
+    """It is an interface like any other, and down: what a route would send out of it ends there, counted and told."""
+    from attrs import evolve
+
+    world.same(E0, frame(udp4()))
+    row = world.tables.interfaces.get(TUNNEL)
+    world.w["interfaces"].put(TUNNEL, evolve(row, up=False, row=evolve(row.row, internal=True)))
+    assert list(world.into(E0, frame(udp4()))) == [E0]
+    assert world.forwarder.counters.drops == {(Drop.INTERFACE_DOWN, TUNNEL): 1}
