@@ -42,6 +42,7 @@ from bgp.engine.speaker import Speaker, SpeakerSnapshot
 from bgp.events import PeerDown, PeerUp
 from bgp.lines import LINES
 from bgp.show import COMMANDS
+from bgp.show.samples import samples
 from stack.addr import parse_address, unmap_v4
 from stack.bus import Bus, Message
 from stack.clock import Clock, OsClock
@@ -438,6 +439,7 @@ SERVICE = ServiceSpec(
     optional=frozenset({LabelBound, ProfileState, HostPortState}),
     lines=LINES,
     checks=CHECKS,
+    samples=lambda service: samples(service.snapshot()),
     commands=COMMANDS,
     rank=60,
 )

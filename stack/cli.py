@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--bind", action="append", default=[], metavar="INTERFACE=DEVICE")
     run.add_argument("--state", type=Path, metavar="DIR")
     run.add_argument("--control", type=Path, metavar="SOCKET")
+    run.add_argument("--metrics", metavar="ADDR:PORT", help="serve Prometheus metrics there")
     run.add_argument("--log-json", action="store_true")
     run.set_defaults(run=_run)
     ask = commands.add_parser("exec", help="ask a running node")
@@ -110,6 +111,7 @@ def _run(options: argparse.Namespace) -> int:
         return EXIT_CONFIG
     try:
         bindings = _bindings(options.bind, config)
+        metrics = _endpoint(options.metrics)
     except ValueError as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -121,8 +123,18 @@ def _run(options: argparse.Namespace) -> int:
         control=options.control,
         state=options.state,
         log_json=options.log_json,
+        metrics=metrics,
     )
     return daemon.run()
+
+
+def _endpoint(text: str | None) -> tuple[str, int] | None:
+    """Where metrics are to be served. Raises ValueError."""
+    if text is None:
+        return None
+    from stack.metrics import parse_endpoint
+
+    return parse_endpoint(text)
 
 
 def _bindings(wanted: Iterable[str], config: Config) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from attrs import define, field
@@ -18,6 +18,9 @@ from stack.config import Config
 from stack.control import ControlServer, default_socket
 from stack.ios.commands import neutral
 from stack.router import Router
+
+if TYPE_CHECKING:
+    from stack.metrics import MetricsServer
 from stack.wiring import WiringError
 
 __all__ = ["Daemon", "configure_logging"]
@@ -87,6 +90,7 @@ class Daemon:
     control: Path | None = None
     state: Path | None = None
     log_json: bool = False
+    metrics: tuple[str, int] | None = None
 
     def run(self) -> int:
         """The exit code: 0 after a clean stop."""
@@ -118,6 +122,7 @@ class Daemon:
             )
             server = ControlServer(router, self.control or default_socket(self.name))
             await server.start()
+            metrics = await self._metrics(router)
         except (OSError, WiringError) as error:
             print(f"labelspan: {error}", file=sys.stderr)
             network.close()
@@ -134,8 +139,20 @@ class Daemon:
         finally:
             with contextlib.suppress(OSError):
                 await server.stop()
+            if metrics is not None:
+                await metrics.stop()
             network.close()
         return 0
+
+    async def _metrics(self, router: Router) -> MetricsServer | None:
+        """The page for scrapers, if one was asked for. Raises OSError."""
+        if self.metrics is None:
+            return None
+        from stack.metrics import MetricsServer
+
+        server = MetricsServer(router, *self.metrics)
+        await server.start()
+        return server
 
     def _reread(self, router: Router, log: structlog.typing.FilteringBoundLogger) -> None:
         """Apply the file as it is now; a faulty one changes nothing, and ends nothing."""

@@ -12,6 +12,7 @@ from stack.events import Fact, Request, Topic
 from stack.ios.command import Command
 from stack.ios.grammar import Line
 from stack.policy.routemap import RouteMap
+from stack.samples import Sample
 from stack.service import Context, Service
 
 __all__ = ["GROUP", "ServiceSpec", "load_specs"]
@@ -27,6 +28,7 @@ class ServiceSpec:
     `produces`, `consumes`: topics and facts. `optional`: those of `consumes` that a node may lack a producer of; any other
     subscription that nobody can feed is refused by the wiring check. `writes`: names of tables. `rank`: start order.
     `route_maps`: maps that the system itself makes from the configuration. `checks`: legal-but-wrong findings.
+    `samples`: figures for monitoring, of a running service.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ServiceSpec:
     commands: tuple[Command, ...] = ()
     checks: tuple[Callable[[Any], Iterable[Any]], ...] = field(default=())
     route_maps: Callable[[Any], Iterable[RouteMap]] | None = None
+    samples: Callable[[Any], Iterable[Sample]] | None = None
     rank: int = 50
 
 

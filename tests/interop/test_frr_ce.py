@@ -164,9 +164,7 @@ def packets_reach_their_own_ce(world: World) -> None:
     """The same destination from the same source, told apart by its size: each arrives at its own VRF's CE only."""
     for vrf, n in VRFS.items():
         with ExitStack() as stack:
-            seen = {
-                name: stack.enter_context(Capture(world.namespaces[f"ce-{name}"], "eth0")) for name in VRFS
-            }
+            seen = {name: stack.enter_context(Capture(world.namespaces[f"ce-{name}"], "eth0")) for name in VRFS}
             for destination in ("10.50.0.1", "2001:db8:50::1"):
                 with Prober(destination, namespace=world.namespaces[f"host-{vrf}"], size=100 + n) as prober:
                     replies = prober.ping(3)

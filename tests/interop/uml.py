@@ -1,7 +1,7 @@
 """Linux's own GRE and MPLS, in a User-mode Linux of Debian's, since the machine's kernel may lack the modules.
 
 It boots over hostfs in about three seconds, runs a shell on its console, and has one network device: a tap in the
-namespace of the test.
+namespace of the test. It sees all files of the machine, and may write under /run, which is its own.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from typing import Self
 from stack.lab.namespace import Namespace
 from tests.conftest import require_tool
 
-MODULES = ("ip_gre", "mpls_router", "mpls_iptunnel", "mpls_gso", "vrf")
+MODULES = ("ip_gre", "mpls_router", "mpls_iptunnel", "mpls_gso", "vrf", "veth", "tun", "nf_tables")
 BOOT_WITHIN = 60.0
 
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mount -t tmpfs none /tmp
-mkdir -p /tmp/root/lib
-ln -s /usr/lib/uml/modules /tmp/root/lib/modules
-for module in {modules}; do modprobe -d /tmp/root $module || echo "NO MODULE $module"; done
+mount -t tmpfs none /run
+mkdir -p /run/root/lib /run/netns
+export TMPDIR=/run HOME=/run PYTHONDONTWRITEBYTECODE=1
+ln -s /usr/lib/uml/modules /run/root/lib/modules
+for module in {modules}; do modprobe -d /run/root $module || echo "NO MODULE $module"; done
 ip link set lo up
 echo BOOTED
 while read -r line; do

@@ -17,7 +17,7 @@ from stack.events import (
 from stack.tables.adjacency import Adjacency, AdjacencyKind
 from stack.tables.reception import Reception
 from tunnel.config import TransportProtocol, TunnelInterface, TunnelMode
-from tunnel.engine.links import tunnel_source
+from tunnel.engine.links import root_cause, tunnel_source
 from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Neighbour, NeighbourState
 from tunnel.engine.profile import Provision, gre_overhead
@@ -82,7 +82,7 @@ def _way_fault(way: NextHopRow | None, tunnel_name: str) -> str:
     if way is None:
         return "the way to the endpoint is not known yet"
     if not way.usable:
-        return f"endpoint unreachable: {way.reason}"
+        return f"endpoint unreachable: {root_cause(way.reason)}"
     if way.interface == tunnel_name:
         return "recursive routing: the endpoint is reached through the tunnel itself"
     return ""

@@ -12,7 +12,7 @@ from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Link
 from tunnel.engine.profile import gre_overhead, primary_v4
 
-__all__ = ["device_link", "is_ours", "link_local", "resolving", "tunnel_link", "tunnel_source"]
+__all__ = ["device_link", "is_ours", "link_local", "resolving", "root_cause", "tunnel_link", "tunnel_source"]
 
 _FROM_DEVICE = (InterfaceKind.ETHERNET, InterfaceKind.TUN)
 
@@ -53,6 +53,12 @@ def device_link(interface: Interface, devices: Mapping[str, Device]) -> LinkRow 
     return LinkRow(device.up, mtu, device.mac, "" if device.up else f"device {device.name} is down")
 
 
+def root_cause(reason: str) -> str:
+    """The last of a chain of causes. A way that leads into the tunnel itself is dead because the tunnel is, whose reason
+    would then quote itself, and grow for ever."""
+    return reason.rpartition(": ")[2]
+
+
 def tunnel_source(tunnel: TunnelInterface, interfaces: Mapping[str, Interface]) -> tuple[str, bytes]:
     """(fault, address) of a configured tunnel's own end."""
     if tunnel.source_address:
@@ -80,7 +86,7 @@ def tunnel_link(
         elif way is None:
             fault = "the way to the tunnel destination is not known yet"
         elif not way.usable:
-            fault = f"tunnel destination unreachable: {way.reason}"
+            fault = f"tunnel destination unreachable: {root_cause(way.reason)}"
         elif way.interface == interface.name:
             fault = "recursive routing: the tunnel's destination is reached through the tunnel itself"
     return LinkRow(not fault, mtu, reason=fault)

@@ -13,6 +13,7 @@ import errno
 import os
 import struct
 import sys
+from array import array
 from collections.abc import Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -59,9 +60,9 @@ def _calls() -> tuple[Any, Any]:
 _recvmmsg, _sendmmsg = _calls()
 
 
-def _address(octets: bytearray) -> int:
-    """Where `octets` lie. They are pinned by whoever keeps a view of them; a bytearray of ours never changes its size."""
-    return ctypes.addressof((ctypes.c_char * len(octets)).from_buffer(octets))
+def _address(octets: bytearray | array[int]) -> int:
+    """Where `octets` lie. What we make of this never changes its size, so it stays there as long as its owner."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(octets))
 
 
 @define(eq=False)
@@ -87,7 +88,8 @@ class SendQueue:
 
     descriptor: int
     """-1 once its port is closed, since the number may by then be another socket's."""
-    parts: bytearray = field(factory=lambda: bytearray(_PART.size * BATCH), init=False)
+    parts: array[int] = field(factory=lambda: array("Q", bytes(_PART.size * BATCH)), init=False)
+    """An iovec each: the address and the length of a packet."""
     used: list[Rewrite] = field(factory=list, init=False)
     _headers: bytearray = field(factory=lambda: bytearray(_HEADER.size * BATCH), init=False)
     _at: int = field(init=False)
@@ -108,7 +110,7 @@ class SendQueue:
 
     def size(self, place: int) -> int:
         """Octets of one packet in the queue."""
-        return int(_PART.unpack_from(self.parts, place * _PART.size)[1])
+        return self.parts[2 * place + 1]
 
     @classmethod
     def of(cls, port: Port) -> SendQueue | None:

@@ -352,8 +352,16 @@ class Path:
     # --- for this node ----------------------------------------------------------------------------------------------------
 
     def _receive(self, packet: bytes, arrival: Arrival) -> None:
-        """To an address of ours: echo is answered here, TCP, UDP and other ICMP go to the host."""
+        """To an address of ours: echo is answered here, TCP, UDP and other ICMP go to the host.
+
+        From an address of ours it is forged, and the host, which lets local sources in (accept_local), would not notice.
+        """
         four = packet[0] >> 4 == 4
+        fib = self.tables.fib.get(arrival.vrf)
+        leaf = fib.lookup(packet[12:16] if four else packet[8:24]) if fib is not None else None
+        if leaf is not None and leaf.kind is LeafKind.RECEIVE and not arrival.local:
+            self.drop(Drop.MARTIAN, arrival)
+            return
         try:
             if not (four and int.from_bytes(packet[6:8]) & 0x3FFF):
                 reply = answer_echo(packet)

@@ -44,7 +44,6 @@ _GRE = Struct(">B11xQII")
 _GRE_LABEL_IPV4 = Struct(">B11xQIIIIIII")
 _LABEL_IPV4 = Struct(">IIIIII")
 _WORD = Struct(">I")
-_PART = Struct("=QQ")
 _GRE_MPLS, _GRE_KEY_MPLS, _GRE_IPV4, _GRE_IPV6 = 0x8847, 0x20008847, 0x0800, 0x86DD
 _ND = range(133, 138)
 
@@ -208,7 +207,8 @@ class Reader:
         else:
             if not queue.used:
                 self.arena.touched.append(queue)
-            _PART.pack_into(queue.parts, len(queue.used) << 4, self.arena.origin + start, size + rewrite.size)
+            part = len(queue.used) << 1
+            queue.parts[part], queue.parts[part + 1] = self.arena.origin + start, size + rewrite.size
             queue.used.append(rewrite)
         tally = rewrite.tally
         tally[0] += 1
@@ -339,7 +339,7 @@ class FrameReader(Reader):
         """What most customer packets need, and nothing else; `take` for the rest."""
         arena, four, own, skip = self.arena, self.flows.four, self.mac, self.headroom + 14
         octets, origin, touched = arena.octets, arena.origin, arena.touched
-        unpack, put_part = _VNET_IPV4.unpack_from, _PART.pack_into
+        unpack = _VNET_IPV4.unpack_from
         tally, packets, total = self.inlet.tally, 0, 0
         for base, count in zip(BASES, counts, strict=False):
             offload, mac, kind, first, second, third, source, destination = unpack(octets, base)
@@ -367,7 +367,9 @@ class FrameReader(Reader):
             used = queue.used
             if not used:
                 touched.append(queue)
-            put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
+            parts, part = queue.parts, len(used) << 1
+            parts[part] = origin + start
+            parts[part + 1] = size + rewrite.size
             used.append(rewrite)
             if rewrite.tally is not tally:
                 _add(tally, packets, total)
@@ -498,7 +500,7 @@ class GreReader(Reader):
         """GRE, with a key or without, and IPv4 under one label that is popped or swapped; `take` for the rest."""
         octets, origin, touched = self.arena.octets, self.arena.origin, self.arena.touched
         unpack, unpack_more = _GRE_LABEL_IPV4.unpack_from, _LABEL_IPV4.unpack_from
-        put_part, peers = _PART.pack_into, self.tunnels.peers
+        peers = self.tunnels.peers
         came, gone, packets, total_in, total_out = [0, 0], [0, 0], 0, 0, 0
         for base, count in zip(BASES, counts, strict=False):
             outer, addresses, gre, word, first, second, third, source, destination = unpack(octets, base)
@@ -519,13 +521,13 @@ class GreReader(Reader):
                 or first >> 16 != 0x4500
                 or flow.version == 6
                 or not 20 <= size <= room
-                or (rewrite := flow.rewrite or flow.flows.four.get(destination)) is None
+                or (rewrite := (swap := flow.rewrite) or flow.flows.four.get(destination)) is None
                 or size > rewrite.limit
                 or (queue := rewrite.queue) is None
-                or (header := rewrite.headers.get(word & 0xFFF) if flow.rewrite else rewrite.plain[third >> 24]) is None
+                or (header := rewrite.headers.get(word & 0xFFF) if swap else rewrite.plain[third >> 24]) is None
                 or (
                     size != room or word & 0xFF < 2
-                    if flow.rewrite
+                    if swap
                     else third < 0x2000000
                     or third >> 24 > word & 0xFF
                     or (first + second + third + source + destination) % 0xFFFF
@@ -535,7 +537,7 @@ class GreReader(Reader):
                 self.take(base, count)
                 continue
             start = at - rewrite.size
-            if flow.rewrite:
+            if swap:
                 rewrite.lay(octets, start, header)
             else:
                 third -= 0xFFFF00 if third & 0xFFFF < 0xFEFF else 0x100FEFF
@@ -543,7 +545,9 @@ class GreReader(Reader):
             used = queue.used
             if not used:
                 touched.append(queue)
-            put_part(queue.parts, len(used) << 4, origin + start, size + rewrite.size)
+            parts, part = queue.parts, len(used) << 1
+            parts[part] = origin + start
+            parts[part + 1] = size + rewrite.size
             used.append(rewrite)
             flow.octets += room
             if rewrite.tally is not gone or inlet.tally is not came:

@@ -36,6 +36,7 @@ from stack.service import Context, ServiceShell
 from tunnel.io.forwarder import Forwarder
 from tunnel.io.readers import Reader
 from tunnel.io.rewrite import GRE, MPLS_IN_IP, VNET
+from tunnel.io.samples import samples
 from tunnel.io.show import COMMANDS
 from tunnel.wire import ethernet
 
@@ -258,5 +259,6 @@ SERVICE = ServiceSpec(
     optional=frozenset({SendNeighbourPacket, AdjacencyState}),
     serves=frozenset({LabelCounters}),
     commands=COMMANDS,
+    samples=lambda service: samples(service.forwarder.snapshot()),
     rank=20,
 )

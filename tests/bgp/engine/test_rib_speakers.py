@@ -41,12 +41,15 @@ def families(**values: Any) -> dict[Any, NeighborFamily]:
     return {family: NeighborFamily(**values) for family in BOTH}
 
 
-def add(world: World, address: bytes, number: int, *neighbours: bytes, client: bool = False) -> Node:
+def add(
+    world: World, address: bytes, number: int, *neighbours: bytes, client: bool = False, graceful_restart: bool = False
+) -> Node:
     rows = tuple(neighbor(n, families=families(route_reflector_client=client)) for n in neighbours)
     asked = config(
         identifier=bytes((10, 0, 0, number)),
         neighbors=rows,
         families=dict([redistribute("connected"), redistribute("connected", vrf="red")]),
+        graceful_restart=graceful_restart,
     )
     node = world.add(address, asked)
     entropy = random.Random(number).randbytes
@@ -56,9 +59,10 @@ def add(world: World, address: bytes, number: int, *neighbours: bytes, client: b
     return node
 
 
-def three() -> tuple[World, Node, Node, Node]:
+def three(**more: Any) -> tuple[World, Node, Node, Node]:
     world = World()
-    pe1, reflector, pe2 = add(world, A, 1, B), add(world, B, 2, A, C, client=True), add(world, C, 3, B)
+    reflector = add(world, B, 2, A, C, client=True, **more)
+    pe1, pe2 = add(world, A, 1, B, **more), add(world, C, 3, B, **more)
     world.start()
     world.run(60)
     assert [n.state(B) for n in (pe1, pe2)] == [State.ESTABLISHED] * 2

@@ -176,8 +176,12 @@ def test_sessions_are_counted_once_whatever_their_families() -> None:
 
 def test_endpoints() -> None:
     bed = FakeTestbed()
-    bed.shows = lambda *_: [{"tunnel": "Tunnel0", "endpoints": [{"transport": "192.0.2.3"}, {"transport": "192.0.2.2"}]}]
-    green(check(bed, "endpoints", node="pe1", present=["192.0.2.2"], absent=["192.0.2.9"]), "pe1 has 192.0.2.2, 192.0.2.3")
+    bed.shows = lambda *_: [
+        {"tunnel": "Tunnel0", "endpoints": [{"transport": "192.0.2.3"}, {"transport": "192.0.2.2"}]}
+    ]
+    green(
+        check(bed, "endpoints", node="pe1", present=["192.0.2.2"], absent=["192.0.2.9"]), "pe1 has 192.0.2.2, 192.0.2.3"
+    )
     red(
         check(bed, "endpoints", node="pe1", present=["192.0.2.2", "192.0.2.8", "192.0.2.9"]),
         "pe1 lacks 192.0.2.8, 192.0.2.9; it has 192.0.2.2, 192.0.2.3",
@@ -283,7 +287,11 @@ def test_both_encapsulations_each_its_own(frames: list[bytes], lsp: list[str], s
         ([by_lsp(), tunnelled()], [], "1 frames of EtherType 0x8847, none wanted"),
         ([by_lsp()], ["10.7.2.0/24"], "no GRE packet carries a label"),
         ([by_lsp(), by_lsp(TWO), tunnelled()], ["10.7.2.0/24"], "by LSP to 10.1.2.10, which belongs in the tunnel"),
-        ([by_lsp(), tunnelled(), tunnelled(FAR)], ["10.7.2.0/24"], "in the tunnel to 10.7.2.1, which belongs on the LSP"),
+        (
+            [by_lsp(), tunnelled(), tunnelled(FAR)],
+            ["10.7.2.0/24"],
+            "in the tunnel to 10.7.2.1, which belongs on the LSP",
+        ),
         ([tunnelled(), tunnelled(key=8)], [], "GRE keys ['7', '8'], 7 wanted"),
         ([tunnelled(key=None)], [], "GRE keys ['None'], 7 wanted"),
     ],
@@ -331,12 +339,14 @@ ENDPOINTS = [{"tunnel": "Tunnel0", "endpoints": [{"transport": "192.0.2.2"}]}]
 def test_configure_starts_from_the_scenarios_text() -> None:
     bed = FakeTestbed()
     bed.shows = lambda *_: ENDPOINTS
-    row = check(
-        bed, "configure", node="pe1", observer="pe2", replace=[["key 1", "key 2"]], present=["192.0.2.2"], ping=["red1", "10.1.2.10"]
-    )  # fmt: skip
+    words = {"node": "pe1", "observer": "pe2", "present": ["192.0.2.2"], "ping": ["red1", "10.1.2.10"]}
+    row = check(bed, "configure", replace=[["key 1", "key 2"]], **words)
     green(row, "pe2 has 192.0.2.2, red1 reaches 10.1.2.10")
     assert bed.log[0] == ("configure", "pe1", "hostname pe1\nkey 2\n")
-    red(check(bed, "configure", node="pe1", observer="pe2", replace=[["key 9", ""]]), "'key 9' does not stand in the configuration")
+    red(
+        check(bed, "configure", node="pe1", observer="pe2", replace=[["key 9", ""]]),
+        "'key 9' does not stand in the configuration",
+    )
     assert ("configure", "pe1", "hostname pe1\n\n") not in bed.log
 
 
@@ -363,7 +373,14 @@ def test_sabotage_is_carried_out_where_it_says() -> None:
     assert all(everywhere.text(node).startswith("! hostname") for node in SCENARIO.node)
     bed = FakeTestbed()
     check(bed, "revive", node="pe2", observer="pe1", sabotage=Sabotage(["row"], stays_dead="pe2"))
-    check(bed, "kill", node="pe2", observer="pe1", unaffected=["red1", "10.1.3.10"], sabotage=Sabotage(["row"], survives="pe2"))
+    check(
+        bed,
+        "kill",
+        node="pe2",
+        observer="pe1",
+        unaffected=["red1", "10.1.3.10"],
+        sabotage=Sabotage(["row"], survives="pe2"),
+    )
     assert not [what for what in bed.log if what[0] in ("kill", "revive")]
 
 

@@ -64,7 +64,7 @@ CASES = [
     ("IPv6 discovery", frame(0x86DD, v6(echo(135, 16))), Seen(0x86DD, (ONE6, TWO6), 58, inner=(ONE6, TWO6))),
     ("a label", frame(0x8847, labels(17) + INNER), Seen(0x8847, labels=(17,), inner=IN, echo=100)),
     ("two labels", frame(0x8847, labels(502, 17) + INNER, 5), Seen(0x8847, labels=(502, 17), inner=IN, echo=100)),
-    ("labelled IPv6", frame(0x8847, labels(2, 18) + v6(echo(128, 5))), Seen(0x8847, labels=(2, 18), inner=(ONE6, TWO6), echo=5)),
+    ("labelled IPv6", frame(0x8847, labels(2, 9) + v6(echo(128, 5))), Seen(0x8847, labels=(2, 9), inner=(ONE6, TWO6), echo=5)),
     (
         "labelled GRE",
         frame(0x0800, v4(gre(0x8847, labels(17) + INNER), 47, OUT)),

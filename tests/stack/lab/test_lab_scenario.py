@@ -71,7 +71,9 @@ def test_a_scenario_is_read(folder: Path) -> None:
     assert (scenario.device("pe1", "Ethernet0/1"), scenario.device("core", "eth1")) == ("e0-1", "eth1")
 
 
-@pytest.mark.parametrize(("interface", "device"), [("Ethernet0/0", "e0-0"), ("Ethernet1/2/3", "e1-2-3"), ("eth7", "eeth7")])
+@pytest.mark.parametrize(
+    ("interface", "device"), [("Ethernet0/0", "e0-0"), ("Ethernet1/2/3", "e1-2-3"), ("eth7", "eeth7")]
+)
 def test_devices_are_short_and_have_no_slash(interface: str, device: str) -> None:
     assert device_of(interface) == device
 
@@ -144,7 +146,7 @@ def test_files_that_are_not_there_are_named(folder: Path, lost: str) -> None:
 def test_octets_that_are_no_text(folder: Path) -> None:
     name = write(folder, GOOD)
     (folder / "pe1.cfg").write_bytes(b"\xff\xfe")
-    with pytest.raises(ScenarioError, match="scenario.toml: .*codec can't decode"):
+    with pytest.raises(ScenarioError, match=r"scenario.toml: .*codec can't decode"):
         load(name)
 
 

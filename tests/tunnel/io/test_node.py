@@ -460,3 +460,12 @@ def test_echo_across_two_vrfs_stays_apart(world):
     world.route("cust2", "10.1.0.1/32", LeafKind.DISCARD)
     assert ipv4.decode(only_frame(world.into(E0, frame(echo4(CE, OURS))))).payload[0] == 0
     assert error_in(only_frame(world.into(E1, frame(echo4(CE, ip("10.66.0.1")))), E1))[2].kind == 3
+
+
+@pytest.mark.parametrize(
+    "packet", [tcp4(OURS, OURS, 2), echo4(OURS, OURS), tcp4(ip("10.3.0.1"), OURS, 2), echo6(OURS6, OURS6)]
+)
+def test_rfc1812_5_3_7_a_packet_that_claims_to_be_ours_is_forged(world, packet):
+    assert world.into(E0, frame(packet)) == {}
+    assert world.dropped() == {Drop.MARTIAN: 1}
+    assert world.into("host cust1", packet)  # the node itself may talk to itself
