@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -26,6 +27,9 @@ from stack.wiring import WiringError
 __all__ = ["Daemon", "configure_logging"]
 
 EXIT_FAILED, EXIT_PRIVILEGE = 1, 3
+
+COLLECT = (100_000, 50, 100)
+"""Thresholds of the garbage collector."""
 
 OPTIONAL = ("IPv6", "TCP_MD5SIG")
 """What a node may run without, as long as its configuration does not ask for it."""
@@ -97,6 +101,9 @@ class Daemon:
         import uvloop
 
         configure_logging(as_json=self.log_json)
+        # Routes are many small objects that live long and hold no cycles: the default thresholds make the collector walk
+        # them over and over while a table is learnt (a third more CPU a route, measured with half a million).
+        gc.set_threshold(*COLLECT)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._main())
 

@@ -125,6 +125,8 @@ async def story(bed: Any) -> None:
     assert {f.echo for f in vpn} == {101}
     assert not [f for f in crossed if f.protocol == 6], "TCP outside the tunnel"
 
+    await bed.pause(12)
+    assert (await neighbour(bed, "pe1"))["established-transitions"] == 1, "longer than the hold time, and nothing happened"
     forward(bed, "core", on=False)
     assert (await ping(bed, "red1", "10.1.2.10")).kind == "timeout"
     assert (await neighbour(bed, "pe1"))["session-state"] == "ESTABLISHED", "the loss itself ends nothing"
@@ -217,7 +219,7 @@ def test_T04_rfc2784_3_the_tunnel_destination_learnt_through_the_tunnel() -> Non
         assert await settled(net) == []
         assert "192.0.2.2/32" in net.text("pe1", "show ip bgp"), "the route was never there, so this proves nothing"
         assert net.established("pe1") == before == {("default", "10.255.0.2")}
-        (line,) = net.logged("pe1", "recursive routing")
+        (line,) = net.logged("pe1", "routing recursion")
         assert (line["prefix"], line["owner"]) == ("192.0.2.2/32", "bgp")
         # The way to the far end is still the static route.
         assert "198.51.1.2" in net.text("pe1", "show ip cef 192.0.2.2")
@@ -236,12 +238,12 @@ def test_T04_rfc2784_3_a_static_route_into_the_tunnel_and_out_of_it_again() -> N
         into = WIDE.replace("!\nend", "ip route 192.0.2.2 255.255.255.255 Tunnel0\n!\nend")
         net.apply("pe1", into)
         assert await settled(net) == []
-        assert len(net.logged("pe1", "recursive routing")) == 1
+        assert len(net.logged("pe1", "routing recursion")) == 1
         net.apply("pe1", WIDE)
         assert await settled(net, 2) == []
         net.apply("pe1", into)
         assert await settled(net) == []
-        assert len(net.logged("pe1", "recursive routing")) == 2
+        assert len(net.logged("pe1", "routing recursion")) == 2
         await net.stop()
 
     run(main())
@@ -256,12 +258,13 @@ def test_T04_rfc2784_3_a_tunnel_whose_only_way_leads_into_itself_comes_up_when_i
         await net.start("pe1", only)
         await asyncio.sleep(10)
         (row,) = [row for row in net.show("pe1", "show interfaces") if row["name"] == "Tunnel0"]
-        assert row["oper-status"] == "DOWN"
-        assert net.logged("pe1", "recursive routing")
+        assert not row["up"]
+        assert row["reason"] == "recursive routing: the tunnel's destination is reached through the tunnel itself"
+        assert [entry["tunnel"] for entry in net.logged("pe1", "recursive routing")] == ["Tunnel0"]
         net.apply("pe1", text(1))
         await asyncio.sleep(1)
         (row,) = [row for row in net.show("pe1", "show interfaces") if row["name"] == "Tunnel0"]
-        assert row["oper-status"] == "UP"
+        assert row["up"]
         await net.stop()
 
     run(main())

@@ -105,12 +105,14 @@ def test_a_package_alone_is_light(package: str) -> None:
     assert "attr" not in found
 
 
-def test_every_module_of_the_product_can_be_imported_alone() -> None:
+@pytest.mark.slow
+def test_every_other_module_can_be_imported_alone_too() -> None:
     """Whoever is imported first must not matter: a cycle shows only then."""
     names = [name for package in ("stack", "bgp", "mfi", "tunnel") for name in modules(package)]
+    names = [name for name in names if not name.startswith(PACKAGES)]
+    assert len(names) > 50
     found = imported(*names)
-    faults = {name: what for name, what in found.items() if isinstance(what, str)}
-    assert {name: what for name, what in faults.items() if "No module named 'numpy'" not in what} == {}
+    assert {name: what for name, what in found.items() if isinstance(what, str)} == {}
 
 
 def test_import_contracts() -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import pytest
 import structlog
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -14,7 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from stack.addr import Prefix
 from stack.addr import parse_address as a
+from stack.lab.namespace import World
 from stack.nettypes import Device, HostRoute
+from stack.os.host import OsHost
+from tests.conftest import require_root
 from tunnel.engine.mirror import HostState
 from tunnel.io.host import HostMirror
 
@@ -365,3 +369,60 @@ class MirrorMachine(RuleBasedStateMachine):
 
 TestMirrorMachine = MirrorMachine.TestCase
 TestMirrorMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+# --- a real kernel ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_on_a_real_kernel_a_killed_process_is_cleaned_up_after_and_a_link_may_flap() -> None:
+    require_root()
+    wanted = HostState(
+        frozenset({("e0", a("10.9.0.1"), 30), ("e0", a("2001:db8:9::1"), 64)}),
+        frozenset({ROUTE, HostRoute(Prefix.parse("2001:db8:77::/48"), a("2001:db8:9::2"), "e0")}),
+        {"e1": UNTAGGED},
+    )
+
+    def keys(routes: Iterable[HostRoute]) -> set[tuple[Any, ...]]:
+        return {(route.prefix, route.via, route.device) for route in routes}
+
+    def ours(host: OsHost) -> set[tuple[Any, ...]]:
+        return keys(route for route, mine in host.routes() if mine)
+
+    def addresses(host: OsHost) -> set[tuple[str, bytes, int]]:
+        return {row for row in host.addresses() if row[0] == "e0" and row[1][:2] != b"\xfe\x80"}
+
+    def act() -> None:
+        host = OsHost()
+        killed = mirror(host)
+        killed.apply(wanted)
+        assert killed.refused == {}
+        assert (ours(host), addresses(host)) == (keys(wanted.routes), wanted.addresses)
+        # The process is killed: nobody closes anything. The next one takes over, and wants less.
+        heir = mirror(host)
+        heir.sweep()
+        assert ours(host) == set()
+        less = HostState(frozenset({("e0", a("10.9.0.1"), 30)}), frozenset({ROUTE}))
+        heir.apply(less)
+        assert (ours(host), heir.refused) == (keys({ROUTE}), {})
+        if host.ours()[0]:  # kernels before 5.18 have no mark for addresses
+            assert addresses(host) == less.addresses
+        # The kernel drops routes with their link, and says nothing of it.
+        host.set_link("e0", up=False)
+        assert ours(host) == set()
+        heir.retry()
+        assert list(heir.refused) == ["add route 192.0.2.8/29"]
+        host.set_link("e0", up=True)
+        heir.retry()
+        assert (ours(host), heir.refused) == (keys({ROUTE}), {})
+        heir.close()
+        assert (ours(host), addresses(host) - wanted.addresses) == (set(), set())
+        killed.close()  # what it still remembers is gone: no complaint
+        assert killed.refused == {}
+        host.close()
+
+    with World() as world:
+        here, there = world.add("mirror"), world.add("there")
+        world.cable(here, "e0", there, "e0")
+        world.cable(here, "e1", there, "e1")
+        here.run(act)

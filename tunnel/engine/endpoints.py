@@ -137,9 +137,6 @@ class EndpointDatabase:
             for overlay in places[transport].overlays
         )
 
-    def all_transports(self) -> set[bytes]:
-        return {transport for places in self._places.values() for transport in places}
-
     def overlays(self, tunnel: str) -> tuple[bytes, ...]:
         return tuple(overlay for name, overlay in self._entries if name == tunnel)
 

@@ -345,7 +345,12 @@ class Engine:
             interface = self.interfaces.get(name)
             row = None if interface is None else self._link(interface, dummy)
             self._topic(LinkState).update(name, row, changed)
-        return [Publish(LinkState, changed)] if changed else []
+        outputs: list[Output] = [
+            Log(row.reason, {"tunnel": name}, "warning")
+            for name, row in changed.items()
+            if row is not None and row.reason.startswith(links.RECURSIVE)
+        ]
+        return [*outputs, Publish(LinkState, changed)] if changed else outputs
 
     def _link(self, interface: Interface, dummies: set[str]) -> LinkRow | None:
         name = interface.name
@@ -441,14 +446,21 @@ class Engine:
         return adjacencies.tunnel_reception(tunnel, interface, self.interfaces, self.endpoints.transports(name))
 
     def _wants(self) -> list[Output]:
-        """Transport addresses whose way we must know."""
+        """Transport addresses whose way we must know, and the next hops of the routes that the host gets a copy of: a next
+        hop may come to leave by another interface while its routes stay as they are."""
         wanted: dict[NextHopKey, bool] = {NextHopKey(DEFAULT_VRF, address): True for address in self._destinations()}
         wanted.update((key, True) for key in bindings.next_hops(self.config.bindings))
+        wanted.update((key, True) for key in mirror.next_hops(self.rows.merged(RouteSelected, DEFAULT_VRF)))
         return self._topic(NextHopWanted).replace(wanted)
 
     def _destinations(self) -> set[bytes]:
+        return self._own_destinations() | self.endpoints.transports(L3VPN_TUNNEL)
+
+    def _own_destinations(self) -> set[bytes]:
+        """Far ends of configured tunnels. The L3VPN tunnel's are not among them: it is in a VRF of its own, so no route of
+        the default VRF leaves by it, and to be reached by another tunnel's address is no loop."""
         ends = {tunnel.destination for tunnel in self.config.tunnels.values() if tunnel.destination}
-        return ends | self.endpoints.all_transports()
+        return ends.union(*(self.endpoints.transports(name) for name in self.config.tunnels))
 
     def _bindings(self) -> list[Output]:
         own = {a for i in self.interfaces.values() if i.vrf == DEFAULT_VRF for a in i.addresses}
@@ -467,7 +479,7 @@ class Engine:
             self.rows.merged(HostPortState),
             self.rows.merged(RouteSelected, DEFAULT_VRF),
             self.nexthops,
-            self._destinations(),
+            self._own_destinations(),
         )
         if state == self.host_state:
             return []

@@ -12,7 +12,10 @@ from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Link
 from tunnel.engine.profile import gre_overhead, primary_v4
 
-__all__ = ["device_link", "is_ours", "link_local", "resolving", "root_cause", "tunnel_link", "tunnel_source"]
+__all__ = ["RECURSIVE", "device_link", "is_ours", "link_local", "resolving", "root_cause", "tunnel_link", "tunnel_source"]
+
+RECURSIVE = "recursive routing"
+"""How the reason of a link begins that is down because it leads into itself."""
 
 _FROM_DEVICE = (InterfaceKind.ETHERNET, InterfaceKind.TUN)
 
@@ -85,8 +88,8 @@ def tunnel_link(
             fault = "no tunnel destination"
         elif way is None:
             fault = "the way to the tunnel destination is not known yet"
+        elif way.interface == interface.name or way.reason.startswith(f"{interface.name} is down"):
+            fault = f"{RECURSIVE}: the tunnel's destination is reached through the tunnel itself"
         elif not way.usable:
             fault = f"tunnel destination unreachable: {root_cause(way.reason)}"
-        elif way.interface == interface.name:
-            fault = "recursive routing: the tunnel's destination is reached through the tunnel itself"
     return LinkRow(not fault, mtu, reason=fault)

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from attrs import field, frozen
 
 from stack.addr import DEFAULT_VRF, Prefix
-from stack.events import HostPortRow, Interface, InterfaceKind, Selected
+from stack.events import HostPortRow, Interface, InterfaceKind, NextHopKey, Selected
 from stack.nettypes import HostRoute
 from stack.tables.nexthop import NextHopTable
 
-__all__ = ["HostState", "is_kernels", "wanted_state"]
+__all__ = ["HostState", "is_kernels", "next_hops", "wanted_state"]
 
 LINK_LOCAL = Prefix.parse("fe80::/10")
 
@@ -61,6 +61,15 @@ def wanted_state(
     return HostState(addresses, routes, {device: frozenset(vlans) for device, vlans in drops.items()})
 
 
+def _may_be_copied(row: Selected) -> bool:
+    return row.route.kind not in ("kernel", "local") and row.next_hop != 0
+
+
+def next_hops(selected: Mapping[Prefix, Selected]) -> set[NextHopKey]:
+    """What the copies of these routes depend on."""
+    return {via.key() for row in selected.values() if _may_be_copied(row) for via in row.route.vias}
+
+
 def _port(host_ports: Mapping[str, HostPortRow]) -> str:
     row = host_ports.get(DEFAULT_VRF)
     return row.device if row else ""
@@ -89,7 +98,7 @@ def _route(
     nexthops: NextHopTable,
 ) -> HostRoute | None:
     """The kernel's copy of a route of the default VRF; None: it needs none, or has it already."""
-    if row.route.kind in ("kernel", "local") or not row.next_hop:
+    if not _may_be_copied(row):
         return None
     hop = nexthops.get(row.next_hop)
     if hop is None or hop.adjacency is None:
