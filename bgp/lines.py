@@ -506,7 +506,9 @@ def _redistribute(family: FamilyConfig, values: Values) -> FamilyConfig:
 
 
 def _classful(address: bytes) -> int:
-    """The length that `network` without a mask means."""
+    """The length that `network` without a mask means: the class's, and 0.0.0.0 is the default route."""
+    if not any(address):
+        return 0
     return 8 if address[0] < 128 else 16 if address[0] < 192 else 24
 
 

@@ -151,6 +151,17 @@ class Mailbox:
         return messages
 
 
+    def take_of(self, *topics: Topic[Any, Any]) -> list[Delta]:
+        """All rows of some topics, ahead of what else waits; for topics that are small."""
+        keys = [key for key in self._rows if key[0] in topics]
+        self.taken += sum(len(self._rows[key][1]) for key in keys)
+        found = []
+        for topic, owner, table in keys:
+            incarnation, rows = self._rows.pop((topic, owner, table))
+            found.append(Delta(topic, owner, incarnation, table, rows))
+        return found
+
+
 @frozen(eq=False)
 class Subscription:
     """An embedder's ear: `async for message in bus.subscribe(RouteSelected, name="mine")`. `close()` ends it."""
@@ -202,12 +213,16 @@ class Seat:
     def synced(self, *topics: Topic[Any, Any]) -> None:
         """All that holds has been published since the start: rows left over from before are withdrawn."""
         for topic in topics:
-            self.bus.synced(topic, self.owner, self.incarnation)
+            if self.produces is not None and topic not in self.produces:
+                raise Undeclared(f"{self.owner} does not declare that it publishes {topic}")
+            if not self.closed:  # else the next incarnation's place would be swept before it has published
+                self.bus.synced(topic, self.owner, self.incarnation)
 
     def post(self, fact: Fact) -> None:
         if self.produces is not None and type(fact) not in self.produces:
             raise Undeclared(f"{self.owner} does not declare that it posts {type(fact).__name__}")
-        self.bus.post(fact)
+        if not self.closed:
+            self.bus.post(fact)
 
     def subscribe(self, *kinds: Topic[Any, Any] | type[Fact]) -> None:
         """Rows that stand come first, then Synced, then what changes; facts from now on."""

@@ -167,12 +167,10 @@ class Daemon:
 
         try:
             config = Config.from_ios(self.file.read_text(encoding="utf-8", errors="replace"), source=str(self.file))
+            router.apply(config)
         except (ConfigError, OSError) as error:
             log.warning("configuration not applied", reason=str(error))
-            return
-        try:
-            router.apply(config)
         except Exception:
-            log.exception("configuration applied in part only; restart the node")
-            return
-        log.info("configuration applied")
+            log.exception("configuration not applied")
+        else:
+            log.info("configuration applied")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from stack.bus import Bus, Seat
 from stack.clock import Clock, OsClock
 from stack.config import Config, NodeConfig
 from stack.entropy import Entropy, OsEntropy
-from stack.events import AddressOffered, InterfaceOffered, PolicyState, RouteOffered, VrfState
+from stack.events import AddressOffered, InterfaceOffered, PolicyState, RouteOffered, Topic, VrfState
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.ios.commands import Interpreter, Names
 from stack.net import Network
@@ -79,6 +80,7 @@ class Router:
         self._owners = {id(command): spec.name for spec in self.specs for command in spec.commands}
         self._offers = Offers()
         self._seats: dict[str, Seat] = {}
+        self._synced: set[tuple[Topic[Any, Any], str]] = set()
         self._vrf_indexes: dict[str, int] = {DEFAULT_VRF: 0}
         self._vrfs: Writer[str, Any] = self.tables.vrfs.writer("router")
 
@@ -99,9 +101,10 @@ class Router:
 
     async def start(self) -> None:
         self.started = self.context.clock.now()
-        self._publish(self.config)
+        self._publish(self._offers_of(self.config))
         for spec in self.specs:
             self.supervisor.start(spec.name, self._factory(spec))
+        await asyncio.sleep(0)  # lets each of them begin, so that commands find them
 
     async def stop(self) -> None:
         """Good-byes in reverse start order; no task is left."""
@@ -111,30 +114,49 @@ class Router:
         return lambda context: spec.factory(self.config[spec.config] if spec.config else None, context)
 
     def apply(self, config: Config) -> None:
-        """Run on `config` from now on. Only what it changes is touched."""
-        old, self.config = self.config, config
-        self._publish(config)
-        for spec in self.specs:
-            service = self.supervisor.service(spec.name)
-            if spec.config is not None and service is not None and config[spec.config] != old[spec.config]:
-                service.reconfigure(config[spec.config])
+        """Run on `config` from now on. Only what it changes is touched.
 
-    def _publish(self, config: Config) -> None:
-        offers = offers_of(
+        Policies come before the services that use them, and go after. What this raises, it raises before anything has
+        changed. A service that cannot take its share is started anew with it, and the others are told all the same.
+        """
+        offers = self._offers_of(config)
+        changed = [
+            (spec.name, config[spec.config])
+            for spec in self.specs
+            if spec.config is not None and config[spec.config] != self.config[spec.config]
+        ]
+        self.config = config
+        gone = self._publish(offers)
+        for name, section in changed:
+            self.supervisor.reconfigure(name, section, (PolicyState,))
+        self._seat("router").publish(PolicyState, gone)
+
+    def _offers_of(self, config: Config) -> Offers:
+        return offers_of(
             config,
             vrf_index=self._vrf_index,
             bindings=self.bindings,
             mac_of=self._mac_of,
             system_maps=self._system_maps(config),
         )
+
+    def _publish(self, offers: Offers) -> Mapping[Any, None]:
+        """Say what `offers` changes; returns the policies that are to go."""
+        gone: dict[Any, None] = {}
         for topic, owner, table, rows in offers.changes(self._offers):
             if topic is VrfState:
                 self._write_vrfs(rows)
+            if topic is PolicyState:
+                gone = {name: None for name, row in rows.items() if row is None}
+                rows = {name: row for name, row in rows.items() if row is not None}  # noqa: PLW2901
             self._seat(owner).publish(topic, rows, table)
-        if not self._offers.rows:
-            self._seat("router").synced(VrfState, PolicyState, InterfaceOffered, AddressOffered)
-            self._seat("static").synced(RouteOffered)
+        # Every owner says once that this is all: who waits for all of them would otherwise wait in vain for the newest.
+        for topic, owner in dict.fromkeys(((RouteOffered, "static"), *(key[:2] for key in offers.rows))):
+            if (topic, owner) not in self._synced:
+                self._synced.add((topic, owner))
+                self._seat(owner).synced(topic)
         self._offers = offers
+        return gone
 
     def _seat(self, owner: str) -> Seat:
         if owner not in self._seats:

@@ -8,7 +8,7 @@ are taken back, `ServiceDown` is posted, and after a back-off a new incarnation 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from stack.bus import Bus, Message, Seat
 from stack.clock import Clock, OsClock
 from stack.entropy import Entropy, OsEntropy
-from stack.events import ServiceDown, ServiceUp
+from stack.events import ServiceDown, ServiceUp, Topic
 from stack.net import Network
 from stack.tables import Tables
 
@@ -55,8 +55,12 @@ class Service(Protocol):
     async def stop(self) -> None:
         """Say good-bye to peers and let `run` return."""
 
-    def reconfigure(self, config: Any) -> None:
-        """A new version of the service's configuration."""
+    def adopt(self, config: Any, topics: Iterable[Topic[Any, Any]] = ()) -> None:
+        """A new version of the service's configuration. It speaks of names that rows of `topics` have just brought. What
+        it raises ends this incarnation."""
+
+    def fail(self, error: BaseException) -> None:
+        """End this incarnation because of `error`: `run` raises it."""
 
 
 class ServiceShell:
@@ -109,6 +113,13 @@ class ServiceShell:
 
     def reconfigure(self, config: Any) -> None:
         """Apply a new version of the service's configuration; sessions it does not touch stay."""
+
+    def adopt(self, config: Any, topics: Iterable[Topic[Any, Any]] = ()) -> None:
+        """`reconfigure`, after what waits of `topics` has been heard: else a policy that the new configuration names would
+        for a moment not exist, and every route it rules be withdrawn."""
+        for message in self.seat.mailbox.take_of(*topics):
+            self.receive(message)
+        self.reconfigure(config)
 
     # --- what a subclass uses -------------------------------------------------------------------------------------------
 
@@ -263,30 +274,52 @@ class Supervisor:
         entry = self._entries.get(name)
         return entry.service if entry else None
 
+    def reconfigure(self, name: str, config: Any, topics: Iterable[Topic[Any, Any]] = ()) -> None:
+        """Tell a service of its new configuration (see `Service.adopt`). One that cannot take it ends, and its factory makes
+        the next incarnation from the new one; one that is not running needs no telling. Nobody else is disturbed."""
+        service = self.service(name)
+        if service is None:
+            return
+        try:
+            service.adopt(config, topics)
+        except Exception as error:
+            service.fail(error)
+
     def processes(self) -> tuple[Process, ...]:
         return tuple(
             Process(e.name, e.incarnation, e.state, e.since, e.restarts, e.reason) for e in self._entries.values()
         )
 
     async def stop(self) -> None:
-        """Stop all, last started first, each with a deadline. No task is left."""
+        """Stop all, last started first, each with a deadline. No task is left, whatever one of them raises."""
         for entry in reversed(list(self._entries.values())):
             entry.stopping = True
             if entry.task is None:
                 continue
-            if entry.service is not None:
-                await entry.service.stop()
-            else:
+            if entry.service is None:
+                entry.task.cancel()
+            elif not await self._asked_to_stop(entry, entry.service):
                 entry.task.cancel()
             _, late = await asyncio.wait({entry.task}, timeout=STOP_WITHIN)
             if late:
                 self.context.log.warning("service did not stop in time", service=entry.name, seconds=STOP_WITHIN)
                 entry.task.cancel()
                 await asyncio.wait({entry.task})
-        for left in self.context.kept.values():
+        for name, left in self.context.kept.items():
             if close := getattr(left, "close", None):
-                close()
+                try:
+                    close()
+                except Exception as error:
+                    self.context.log.error("something is left behind", service=name, exc_info=error)
         self.context.kept.clear()
+
+    async def _asked_to_stop(self, entry: _Entry, service: Service) -> bool:
+        try:
+            await service.stop()
+        except Exception as error:
+            self.context.log.error("service cannot say good-bye", service=entry.name, exc_info=error)
+            return False
+        return True
 
     async def _keep(self, entry: _Entry) -> None:
         clock = self.context.clock
@@ -320,6 +353,12 @@ class Supervisor:
             await entry.service.run()
         except Exception as caught:
             error = caught
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if entry.stopping or task is None or task.cancelling():
+                raise
+            # Nobody cancelled the service: something that it awaited was. That must not be the last that is heard of it.
+            error = RuntimeError("what the service waited for was cancelled")
         finally:
             entry.service = None
             context.tables.revoke(entry.name)

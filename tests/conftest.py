@@ -7,6 +7,9 @@ import shutil
 
 import pytest
 
+collect_ignore = [] if os.environ.get("ORACLES") else ["oracles"]
+"""Other people's parsers live in an environment of their own: `make oracles`."""
+
 IN_CI = bool(os.environ.get("CI"))
 
 

@@ -94,12 +94,14 @@ def _tunnels(snapshot: Snapshot, config: TunnelConfig) -> dict[str, str]:
 def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
     """`show adjacency [tunnel N]`: an IP and a TAG line for what can carry labels. The number in brackets counts who holds
     it: the table, the endpoint and its overlays for IP; the table and next hops that push labels for TAG."""
+    if tunnel and tunnel not in tables.interfaces.rows:
+        raise CommandError(f"there is no interface {tunnel}")
     users: dict[Any, int] = {}
     for hop in tables.nexthops:
         if hop.adjacency is not None:
             users[hop.adjacency] = users.get(hop.adjacency, 0) + 1
     overlays = {(e.tunnel, row.address): len(e.overlays) for e in snapshot.endpoints for row in e.overlays}
-    header = ["", "      Protocol Interface                Address", "-" * 60]
+    header = ["", "      Protocol Interface                Address", "-----"]
     lines, value = [], []
     for key, row in sorted(snapshot.adjacencies.items(), key=lambda item: (_in_order(item[0].interface), item[0])):
         if tunnel and key.interface != tunnel:

@@ -127,6 +127,8 @@ def measure(mode: str, command: list[str], blast: list[str], seconds: float) -> 
         time.sleep(0.4)
         packets, spent = received(sink, sink_device), cpu_ns(forwarder.pid)
         time.sleep(seconds)
+        if forwarder.poll() is not None:
+            sys.exit(f"{command[0]} ended by itself with status {forwarder.returncode}")
         packets, spent = received(sink, sink_device) - packets, cpu_ns(forwarder.pid) - spent
         generator.wait()
     finally:
@@ -134,7 +136,9 @@ def measure(mode: str, command: list[str], blast: list[str], seconds: float) -> 
         said, _ = forwarder.communicate()
         if os.environ.get("VERBOSE"):
             print(said, file=sys.stderr)
-    return packets / (spent / 1e9) if spent else 0.0
+    if not packets or not spent:
+        sys.exit(f"{command[0]} forwarded nothing in {mode}")
+    return packets / (spent / 1e9)
 
 
 def main() -> int:

@@ -28,6 +28,8 @@ class LocalAddresses:
 
     interfaces: dict[str, Interface] = field(factory=dict)
     _by_vrf: dict[str, tuple[OwnAddress, ...]] | None = None
+    _subnets: dict[tuple[str, int], dict[int, dict[bytes, list[OwnAddress]]]] | None = None
+    """(VRF, octets of an address) -> prefix length, longest first -> network -> ours on it."""
 
     def apply(self, rows: Mapping[str, Interface | None]) -> set[tuple[str, bytes]]:
         """What changed. Answers which (VRF, address) are ours, and usable, no longer."""
@@ -37,7 +39,7 @@ class LocalAddresses:
                 self.interfaces.pop(name, None)
             else:
                 self.interfaces[name] = row
-        self._by_vrf = None
+        self._by_vrf = self._subnets = None
         return before - self._usable()
 
     def _usable(self) -> set[tuple[str, bytes]]:
@@ -68,15 +70,24 @@ class LocalAddresses:
         return next((own.address for own in addresses if len(own.address) == size), b"")
 
     def connected(self, vrf: str, remote: bytes) -> OwnAddress | None:
-        """Our address on the subnet that `remote` is on: the longest one."""
-        on = [
-            own
-            for own in self.own(vrf)
-            if own.address != remote
-            and len(own.address) == len(remote)
-            and Prefix.of(own.address, own.length).covers(remote)
-        ]
-        return max(on, key=lambda own: own.length, default=None)
+        """Our address on the subnet that `remote` is on: the longest one. Its cost does not grow with the interfaces."""
+        if self._subnets is None:
+            self._subnets = self._index()
+        for length, networks in self._subnets.get((vrf, len(remote)), {}).items():
+            for own in networks.get(Prefix.of(remote, length).network, ()):
+                if own.address != remote:
+                    return own
+        return None
+
+    def _index(self) -> dict[tuple[str, int], dict[int, dict[bytes, list[OwnAddress]]]]:
+        self.own(DEFAULT_VRF)
+        found: dict[tuple[str, int], dict[int, dict[bytes, list[OwnAddress]]]] = {}
+        for vrf, owns in (self._by_vrf or {}).items():
+            for own in sorted(owns, key=lambda own: -own.length):
+                lengths = found.setdefault((vrf, len(own.address)), {})
+                network = Prefix.of(own.address, own.length).network
+                lengths.setdefault(own.length, {}).setdefault(network, []).append(own)
+        return found
 
     def towards(self, vrf: str, remote: bytes) -> bytes:
         """The address to connect to `remote` from when nothing is configured. In the default VRF the host may choose."""

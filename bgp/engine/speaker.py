@@ -303,10 +303,11 @@ class Speaker:
                 if self.standalone or vrf == DEFAULT_VRF or vrf in self._ports:
                     wanted[vrf] = Listen(vrf, b"", self.config.port, ear.keys, ear.min_ttl)
         outputs: list[Output] = []
+        # Where nobody is listened to any more nothing is tried again: a time that stays in the past would wake us for ever.
+        self._listen_again = {vrf: when for vrf, when in self._listen_again.items() if vrf in wanted}
         for vrf, one in list(self._listening.items()):
             if vrf not in wanted or wanted[vrf].port != one.port:
                 del self._listening[vrf]
-                self._listen_again.pop(vrf, None)
                 outputs.append(Unlisten(vrf, one.address, one.port))
         for vrf, one in wanted.items():
             if self._listening.get(vrf) != one and self._listen_again.get(vrf, now) <= now:

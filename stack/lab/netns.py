@@ -67,7 +67,10 @@ class _Sniffer:
     def add(self, link: str, namespace: Namespace, device: str) -> None:
         tap = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         tap.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
-        tap.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+        try:
+            tap.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+        except OSError:  # which wants CAP_NET_ADMIN of the host, not of a user namespace
+            tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         tap.bind((device, 3))  # ETH_P_ALL
         tap.setblocking(False)
         self._selector.register(tap, selectors.EVENT_READ, link)

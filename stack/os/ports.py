@@ -27,6 +27,9 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+
+import structlog
 
 from stack.addr import format_address
 from stack.net import VNET_HEADER
@@ -58,6 +61,8 @@ _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6 = 0x01, 0x02, 0x04
 
 _HOSTS_OWN = (socket.IPPROTO_ICMP, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 """Protocols for which the host answers, whoever listens too."""
+
+_IP_GRE = Path("/sys/module/ip_gre")
 
 
 class _Reading:
@@ -206,10 +211,10 @@ class RawPort(_Reading):
         self._sender = _raw_sender()
         self._speak: Callable[[], None] = lambda: None
         if protocol not in _HOSTS_OWN:
-            with contextlib.suppress(
-                OSError
-            ):  # without nftables the answers stay; only where ip_gre is loaded that harms
+            try:
                 self._speak = drop_answers(protocol)
+            except OSError as error:
+                _answers_stay(protocol, error)
         self.recv_into: Callable[[Buffer], int] = _guarded(self._receiver.recv_into, self._failed)
 
     def send(self, octets: Octets, /) -> int:
@@ -225,6 +230,16 @@ class RawPort(_Reading):
         self._receiver.close()
         self._sender.close()
         self._speak()
+
+
+def _answers_stay(protocol: int, error: OSError) -> None:
+    """Without nftables the host's answers stay. A bound raw socket suffices unless the kernel's own tunnels are loaded."""
+    if protocol == socket.IPPROTO_GRE and _IP_GRE.exists():
+        structlog.get_logger().warning(
+            "the kernel answers every GRE packet with ICMP port unreachable, which peers may count or mind",
+            reason=error.strerror or str(error),
+            mend="load nf_tables, or unload ip_gre",
+        )
 
 
 def _raw_sender() -> socket.socket:

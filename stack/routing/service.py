@@ -23,11 +23,14 @@ from stack.events import (
     Topic,
 )
 from stack.registry import ServiceSpec
-from stack.routing.engine import READS, Engine, Publish
+from stack.routing.engine import READS, CandidateRef, Engine, Log, Publish
 from stack.routing.show import COMMANDS
 from stack.service import Context, ServiceShell
 
 __all__ = ["RESYNC_WITHIN", "SERVICE", "RoutingService"]
+
+TELL_AFTER = 1.0
+"""Seconds that a route must stand refused before anybody is told: at a start, routes come before what they rest on."""
 
 RESYNC_WITHIN = 10.0
 """Seconds that a restarted service waits for all owners before it removes what is left over."""
@@ -51,6 +54,7 @@ class RoutingService(ServiceShell):
         self._resync_until: float | None = None
         self._unsaid = True
         self._again: float | None = None
+        self._to_tell: dict[CandidateRef, tuple[float, Log]] = {}
 
     async def begin(self) -> None:
         tables = self.context.tables
@@ -77,7 +81,10 @@ class RoutingService(ServiceShell):
             self._resume()
 
     def deadline(self) -> float | None:
-        return self._again if self._resync_until is None else self._resync_until
+        if self._resync_until is not None:
+            return self._resync_until
+        times = [when for when, _ in self._to_tell.values()]
+        return min(times if self._again is None else (self._again, *times), default=None)
 
     def wake(self) -> None:
         if self._resync_until is None:
@@ -97,7 +104,8 @@ class RoutingService(ServiceShell):
             if isinstance(output, Publish):
                 self.seat.publish(output.topic, output.rows, output.table)
             else:
-                self.log.warning(output.event, **output.values)
+                self._to_tell[output.about] = self.now + TELL_AFTER, output
+        self._tell()
         if self.engine.pending:
             self._again = self.now
             return
@@ -105,6 +113,13 @@ class RoutingService(ServiceShell):
         if self._unsaid:
             self._unsaid = False
             self.seat.synced(*sorted(PRODUCES, key=str))
+
+    def _tell(self) -> None:
+        due = [route for route, (when, _) in self._to_tell.items() if when <= self.now]
+        for route in due:
+            _, log = self._to_tell.pop(route)
+            if self.engine.refuses(route):
+                self.log.warning(log.event, **log.values)
 
     def close(self) -> None:
         self.context.tables.revoke(self.name)

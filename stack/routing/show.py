@@ -27,11 +27,12 @@ _CODES = {
     "bgp": "B",
     "nhrp": "H",
     "ikev2": "S",
+    "kernel": "K",
 }
 _AGED = frozenset({"B", "H"})
 _LEGEND = (
     "Codes: L - local, C - connected, S - static, B - BGP, H - NHRP",
-    "       * - candidate default, % - next hop override",
+    "       K - kernel, * - candidate default, % - next hop override",
 )
 
 Winners = Mapping[Prefix, Selected]
@@ -215,7 +216,8 @@ def route_entry(rib: RibTable, vrf: str, address: bytes, winners: Winners, now: 
     route, selected = winner.route, winners.get(prefix)
     lines = [f"Routing entry for {prefix}{', supernet' if prefix.length == 0 else ''}"]
     kind = {"ibgp": ", type internal", "ebgp": ", type external"}.get(route.kind, "")
-    lines.append(f'  Known via "{winner.owner}", distance {route.distance}, metric {route.metric}{kind}')
+    source = winner.owner if kind else route.kind
+    lines.append(f'  Known via "{source}", distance {route.distance}, metric {route.metric}{kind}')
     if route.tag:
         lines.append(f"  Tag {route.tag}")
     lines.append("  Routing Descriptor Blocks:")
@@ -258,6 +260,9 @@ def vrfs(table: VrfTable, interfaces_: InterfaceTable, name: str | None = None) 
         lines.append(f"  {vrf.name:<32} {rd:<21} {families:<11} {members[0] if members else ''}".rstrip())
         lines += [f"{'':<69}{member}" for member in members[1:]]
         value.append(_plain_vrf(vrf, members))
+    if name is not None and not value:
+        known = ", ".join(sorted(vrf.name for vrf in table if vrf.name != DEFAULT_VRF)) or "none"
+        raise CommandError(f"there is no VRF {name}; there are: {known}")
     return Shown("\n".join(lines), value)
 
 
@@ -311,7 +316,7 @@ def _interface_lines(interface: Interface) -> list[str]:
         lines.append(f"  Description: {row.description}")
     if row.unnumbered:
         lines.append(f"  Interface is unnumbered. Using address of {row.unnumbered}")
-    for address, own in interface.addresses.items():
+    for address, own in sorted(interface.addresses.items(), key=lambda item: len(item[0])):
         if own.origin != "unnumbered":
             kind = "Secondary address" if own.secondary else "Internet address is" if len(address) == 4 else "IPv6"
             lines.append(f"  {kind} {format_address(address)}/{own.length}")

@@ -153,7 +153,7 @@ def cef_table(tables: Tables, vrf: str, afi: Afi) -> Shown:
 
 
 def cef_by_interface(tables: Tables, vrf: str, afi: Afi, interface: str) -> Shown:
-    """The prefixes that leave by `interface`, with next hop and labels."""
+    """The prefixes that leave by `interface`, with next hop and labels, below the mGRE document's blank line."""
     lines: list[str] = []
     value = []
     for prefix, leaf in _sorted(tables, vrf, afi):
@@ -166,7 +166,7 @@ def cef_by_interface(tables: Tables, vrf: str, afi: Afi, interface: str) -> Show
         words = f"nexthop {address} {interface}" if address else f"attached to {interface}"
         lines += [str(prefix), f"    {words}{' ' + _label_words(labels) if labels else ''}"]
         value.append({"prefix": str(prefix), "vrf": vrf, "next-hop": address, "interface": interface, "labels": labels})
-    return Shown("\n".join(lines), value)
+    return Shown("\n".join(["", *lines]), value)
 
 
 def _label_words(labels: list[int]) -> str:
@@ -307,7 +307,10 @@ def _output(tables: Tables, chain: Chain) -> str:
 def _cef(scene: Scene, values: Mapping[str, Any], afi: Afi) -> Shown:
     vrf = known_vrf(scene, values)
     if "tunnel" in values:
-        return cef_by_interface(scene.tables, vrf, afi, f"Tunnel{values['tunnel']}")
+        name = f"Tunnel{values['tunnel']}"
+        if name not in scene.tables.interfaces.rows:
+            raise CommandError(f"there is no interface {name}")
+        return cef_by_interface(scene.tables, vrf, afi, name)
     if "interface" in values:
         return cef_by_interface(scene.tables, vrf, afi, values["interface"])
     if "prefix" in values:

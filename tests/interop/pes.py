@@ -50,7 +50,7 @@ router bgp 65000
  exit-address-family
 !
 {routes}
-route-map TUNNEL permit 10
+{more}route-map TUNNEL permit 10
  set ip next-hop encapsulate l3vpn core
  set ipv6 next-hop encapsulate l3vpn core
 end
@@ -75,11 +75,12 @@ def pe_config(
     ways: dict[int, str] | None = None,
     protocol: str = "gre key 77",
     attachment: str = "",
+    more: str = "",
 ) -> str:
     """A PE of AS 65000 whose Loopback0 is 192.0.2.`number`.
 
     `peers`: last octets of its BGP neighbours, in AS `asn`; `ways`: last octet of a loopback -> next hop (by default on
-    the core's LAN); `attachment`: more lines of the customer's interface.
+    the core's LAN); `attachment`: more lines of the customer's interface; `more`: of the whole.
     """
     neighbors = "".join(_NEIGHBOR.format(peer=peer, asn=asn) for peer in peers)
     if asn != 65000:
@@ -94,6 +95,7 @@ def pe_config(
         routes="\n".join(f"ip route 192.0.2.{n} 255.255.255.255 {via}" for n, via in ways.items()),
         protocol=protocol,
         attachment=attachment,
+        more=more,
     )
 
 

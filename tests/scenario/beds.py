@@ -8,18 +8,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from stack.addr import parse_address
 from stack.lab.checks import Conduct, Red
 from stack.lab.frames import Seen, look
 from stack.lab.memory import MemoryTestbed
 from stack.lab.netns import NetnsTestbed, prepare
-from stack.lab.scenario import Host, PlainRouter, Scenario
+from stack.lab.scenario import Host, PlainRouter, Scenario, load
 from stack.lab.testbed import Answer
 from stack.testing import run
 from tests.conftest import require_root
-
-__all__ = ["BOTH", "MPLS", "Bed", "conduct", "described", "play"]
 
 Bed = MemoryTestbed | NetnsTestbed
 
@@ -81,6 +80,19 @@ def play(backend: str, scenario: Scenario, story: Callable[[Any], Awaitable[None
     require_root()
     prepare()
     asyncio.run(main())
+
+
+async def mgre(nodes: Mapping[str, str] = {}, *, checked: int = 7) -> MemoryTestbed:
+    """The shipped lab in memory, its first `checked` rows green. `nodes`: other configurations than the shipped ones."""
+    scenario = load("mgre")
+    made = conduct(evolve(scenario, node={**scenario.node, **nodes}))
+    bed = MemoryTestbed(made)
+    made.bed = bed
+    await bed.start(None)
+    for check in scenario.checks[:checked]:
+        row = await made.run(check)
+        assert row.ok, row
+    return bed
 
 
 async def until(bed: Any, look_once: Callable[[], Awaitable[Any]], within: float = 30.0) -> Any:
@@ -148,3 +160,9 @@ def seen(bed: Any, link: str) -> list[Seen]:
 
 def octets(text: str) -> bytes:
     return parse_address(text)
+
+
+def drops(bed: MemoryTestbed, node: str) -> dict[tuple[str, str], int]:
+    """(reason, interface) -> packets of `show counters drops`."""
+    rows = bed.routers[node].execute("show counters drops").value["drops"]
+    return {(row["reason"], row["interface"]): row["packets"] for row in rows}

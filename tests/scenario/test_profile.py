@@ -10,7 +10,7 @@ from stack.lab.checks import Conduct
 from stack.lab.frames import look
 from stack.lab.memory import MemoryTestbed
 from stack.testing import run
-from tests.scenario.test_restart import lab
+from tests.scenario.beds import mgre
 
 PROFILE = """l3vpn encapsulation ip core tunnel
  transport ipv4 source Loopback0
@@ -30,7 +30,7 @@ async def routes(bed: MemoryTestbed, node: str) -> list[Any]:
 
 def test_a_profile_removed_and_added_again_restores_every_route() -> None:
     async def main() -> None:
-        bed = await lab()
+        bed = await mgre()
         conduct: Conduct = bed.conduct
         text = conduct.text("pe1")
         assert PROFILE in text
@@ -58,7 +58,7 @@ def test_a_profile_removed_and_added_again_restores_every_route() -> None:
 
 def test_both_encapsulations_at_once_and_show_says_which() -> None:
     async def main() -> None:
-        bed = await lab()
+        bed = await mgre()
         router = bed.routers["pe1"]
         tunnelled = router.execute("show ip cef vrf Customer Red tunnel 0").text
         assert "10.1.2.0/24" in tunnelled
@@ -73,7 +73,7 @@ def test_both_encapsulations_at_once_and_show_says_which() -> None:
 
 def test_the_health_lines() -> None:
     async def main() -> None:
-        bed = await lab()
+        bed = await mgre()
         router = bed.routers["pe1"]
         text = router.execute("show l3vpn encapsulation ip core tunnel").text
         assert text.splitlines()[1:] == [

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from stack.addr import Afi
-from stack.lab.checks import Conduct
 from stack.lab.memory import MemoryTestbed
-from stack.lab.scenario import load
 from stack.router import Router
 from stack.service import BACKOFF
 from stack.testing import run
+from tests.scenario.beds import mgre
 
 EVERY = 0.1
 """Seconds between two pings of one pair."""
@@ -34,17 +33,6 @@ PAIRS = (
     ("red1", "10.7.2.1"),
 )
 """Over the tunnel both ways and both families, between two other PEs' customers and pe1's, and over the LSP."""
-
-
-async def lab() -> MemoryTestbed:
-    conduct = Conduct(load("mgre"), None)  # type: ignore[arg-type]  # the testbed reads the conduct's texts: next lines
-    bed = MemoryTestbed(conduct)
-    conduct.bed = bed
-    await bed.start(None)
-    for check in conduct.scenario.checks[:7]:
-        row = await conduct.run(check)
-        assert row.ok, row
-    return bed
 
 
 class Pings:
@@ -136,7 +124,7 @@ def assert_lost(pings: Pings, away: float) -> None:
 @pytest.mark.parametrize("victim", SERVICES)
 def test_S01_a_killed_service_costs_nobody_else_anything(victim: str) -> None:
     async def main() -> None:
-        bed = await lab()
+        bed = await mgre()
         await asyncio.sleep(5)
         router = bed.routers["pe1"]
         before, up, stood = incarnations(router), sessions(router), state(router)
@@ -167,7 +155,7 @@ def test_S01_the_same_service_killed_three_times(victim: str) -> None:
     """Also while its last incarnation has not yet found its place again."""
 
     async def main() -> None:
-        bed = await lab()
+        bed = await mgre()
         router = bed.routers["pe1"]
         before, up, stood = incarnations(router), sessions(router), state(router)
         pings = Pings(bed)
@@ -191,7 +179,7 @@ def test_S01_the_same_service_killed_three_times(victim: str) -> None:
 )
 def test_S01_two_services_killed_at_once(one: str, other: str) -> None:
     async def main() -> None:
-        bed = await lab()
+        bed = await mgre()
         router = bed.routers["pe1"]
         before, up, stood = incarnations(router), sessions(router), state(router)
         pings = Pings(bed)

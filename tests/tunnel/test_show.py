@@ -50,6 +50,7 @@ class Node:
     def __init__(self, *profiles: L3vpnProfile, **tunnels: TunnelInterface) -> None:
         self.tables = Tables()
         self.hops = self.tables.nexthops.writer("routing")
+        self.present = self.tables.interfaces.writer("routing")
         self.config = TunnelConfig({profile.name: profile for profile in profiles}, tunnels)
         self.engine = Engine(self.config, random.Random(5).randbytes, self.tables.nexthops)
         self.now = 1_000.0
@@ -63,6 +64,7 @@ class Node:
         for name, (kind, addresses, vrf) in rows.items():
             row = InterfaceRow(name, kind, vrf, device="e1" if vrf else "", point_to_point=kind is InterfaceKind.TUNNEL)
             owned = {address: AddressRow(length) for address, length in addresses.items()}
+            self.present.put(name, Interface(row, 1, True, 1500, MAC, owned))
             self.tell(InterfaceState, {name: Interface(row, 1, True, 1500, MAC, owned)})
 
     def tell(self, topic: Topic[Any, Any], rows: dict[Any, Any], owner: str = "routing", after: float = 0.0) -> None:
@@ -74,6 +76,9 @@ class Node:
         for output in self.engine.settle(self.now):
             if isinstance(output, Publish) and output.topic is InterfaceOffered:
                 merged = {n: r and Interface(r, 9, True, r.mtu) for n, r in output.rows.items()}
+                for name, row in merged.items():
+                    if row:
+                        self.present.put(name, row)
                 self.engine.receive(Delta(InterfaceState, "routing", 1, "", merged), self.now)
                 self.settle()
 
@@ -179,7 +184,7 @@ def test_adjacencies() -> None:
         text(shown)
         == """\
       Protocol Interface                Address
-------------------------------------------------------------
+-----
 IP      Tunnel0                198.18.0.9(5)
 TAG     Tunnel0                198.18.0.9(4)
 IP      Tunnel0                198.18.0.30(4)
@@ -197,6 +202,8 @@ TAG     Tunnel0                198.18.0.30(3)"""
         "destination": "198.18.0.9",
         "gre-key": 5,
     }
+    with pytest.raises(CommandError, match="there is no interface Tunnel3"):
+        node.show("adjacency", "Tunnel3")
     whole = node.show("adjacency").text
     assert "IP      Tunnel9                point2point(2)\nTAG     Tunnel9                point2point(2)" in whole
 

@@ -137,8 +137,9 @@ class EndpointDatabase:
             for overlay in places[transport].overlays
         )
 
-    def overlays(self, tunnel: str) -> tuple[bytes, ...]:
-        return tuple(overlay for name, overlay in self._entries if name == tunnel)
+    def claimed(self) -> tuple[Claim, ...]:
+        """(tunnel, overlay) of everything that somebody claims."""
+        return tuple(self._entries)
 
     def snapshot(self, names: Mapping[str, str]) -> tuple[Endpoint, ...]:
         """All endpoints, ordered. `names` maps a tunnel as claimed to the interface that it is."""

@@ -312,11 +312,7 @@ class Engine:
                 for name, p in new.items()
                 if name not in self.provisions or self.provisions[name].row != p.row
             ]
-            names = {p.row.tunnel for p in (*new.values(), *self.provisions.values())}
-            self._dirty_keys.update(key for key in self.adjacencies if key.interface in names)
             self.provisions = new
-            tunnel = self.l3vpn_tunnel()
-            self._dirty_keys.update(AdjacencyKey(tunnel, o) for o in self.endpoints.overlays(L3VPN_TUNNEL))
         rows = {row.name: row for p in new.values() for row in p.interfaces}
         outputs += self._topic(InterfaceOffered).replace(rows)
         outputs += self._topic(ProfileState).replace({name: p.row for name, p in new.items()})
@@ -373,6 +369,7 @@ class Engine:
         keys = self._dirty_keys | self.neighbours.take_changed()
         if self._all_dirty:
             keys |= set(self.adjacencies) | self.neighbours.wanted
+            keys |= {AdjacencyKey(self._tunnel_name(tunnel), overlay) for tunnel, overlay in self.endpoints.claimed()}
         keys |= {AdjacencyKey(name) for name in self._dirty_names if name in self.config.tunnels}
         if self._all_dirty:
             keys |= {AdjacencyKey(name) for name in self.config.tunnels}

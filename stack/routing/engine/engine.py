@@ -66,10 +66,12 @@ class Publish(NamedTuple):
 
 
 class Log(NamedTuple):
-    """Something that an operator should hear of, once."""
+    """Something that an operator should hear of, once. `about`: the route that was refused; it may be taken after all as
+    soon as more is known."""
 
     event: str
     values: Mapping[str, Any]
+    about: CandidateRef
 
 
 Output = Publish | Log
@@ -242,6 +244,9 @@ class Engine:
                 self.resolver.adjacencies[key] = row
             self.resolver.touch("adjacency", key)
 
+    def refuses(self, route: CandidateRef) -> bool:
+        return route in self.resolver.refused
+
     # --- settling -------------------------------------------------------------------------------------------------------
 
     @property
@@ -295,7 +300,7 @@ class Engine:
             self._spoil(ref.vrf, (ref.prefix,))
             if ref in self.resolver.refused:
                 values = {"vrf": ref.vrf or "default", "prefix": str(ref.prefix), "owner": ref.owner}
-                outputs.append(Log(f"{RECURSION}: a route would lead to itself and is refused", values))
+                outputs.append(Log(f"{RECURSION}: a route would lead to itself and is refused", values, ref))
 
     def _settle_next_hops(self, changed: Mapping[Node, Resolution]) -> None:
         for node, old in changed.items():

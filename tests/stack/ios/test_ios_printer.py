@@ -592,21 +592,3 @@ def test_tunnel_interface_reads_back(table, mode, point_to_point):
     same(
         config.replace(TunnelConfig(tunnels={"Tunnel9": evolve(tunnel, source="Loopback0", source_address=b"")})), table
     )
-
-
-@pytest.mark.parametrize("oracle", ["ciscoconfparse2", "hier_config"])
-def test_other_parsers_read_what_is_printed(loads, table, oracle):
-    """Both find the structure that the indentation shows."""
-    module = pytest.importorskip(oracle)
-    text = running_config(loads(TEXT).config, table=table)
-    top = [line for line in text.splitlines() if line and not line.startswith((" ", "!"))]
-    if oracle == "ciscoconfparse2":
-        found = module.CiscoConfParse(text.splitlines(), syntax="ios")
-        bgp = found.find_objects(r"^router bgp 65010")[0]
-        assert any(child.text.strip() == "address-family vpnv4" for child in bgp.children)
-    else:
-        host = module.Host("pe", "ios")
-        host.load_running_config(text)
-        children = {child.text: child for child in host.running_config.children}
-        assert any(child.text == "address-family vpnv4" for child in children["router bgp 65010"].children)
-        assert set(children) >= {line for line in top if line.startswith(("interface", "router", "ip route"))}

@@ -92,7 +92,7 @@ def test_show_ip_route() -> None:
         shown("show ip route").text
         == """\
 Codes: L - local, C - connected, S - static, B - BGP, H - NHRP
-       * - candidate default, % - next hop override
+       K - kernel, * - candidate default, % - next hop override
 
 Gateway of last resort is 172.20.4.2 to network 0.0.0.0
 
@@ -132,6 +132,14 @@ def test_show_ip_route_without_a_default_and_with_an_override() -> None:
     assert "B   %    10.44.2.0/24 [200/0] via 10.44.1.9, 00:00:42" in lines
 
 
+def test_routes_of_the_host_are_marked_as_the_kernels() -> None:
+    rig = world()
+    item = route("192.0.2.0/24", via("172.20.4.2", "Ethernet0/0"), owner="tunnel", distance=254)
+    rig.give((*item[:4], item[4]._replace(kind="kernel")))
+    assert "K     192.0.2.0/24 [254/0] via 172.20.4.2, Ethernet0/0" in shown("show ip route", rig).text.splitlines()
+    assert 'Known via "kernel", distance 254' in shown("show ip route 192.0.2.9", rig).text
+
+
 def test_show_ip_route_of_one_address_says_why_the_others_lost() -> None:
     assert (
         shown("show ip route vrf Blue Corp 10.44.9.7").text
@@ -155,7 +163,7 @@ def test_show_ipv6_route() -> None:
         == """\
 IPv6 Routing Table - Blue Corp - 3 entries
 Codes: L - local, C - connected, S - static, B - BGP, H - NHRP
-       * - candidate default, % - next hop override
+       K - kernel, * - candidate default, % - next hop override
 C   2001:db8:44:1::/64 [0/0]
      via Ethernet0/3, directly connected
 L   2001:db8:44:1::1/128 [0/0]
@@ -183,10 +191,9 @@ Prefix               Next Hop             Interface
 @pytest.mark.parametrize("line", ["show ip cef vrf Blue Corp tunnel 0", "sh ip cef vrf Blue Corp tun 0"])
 def test_show_ip_cef_by_tunnel(line: str) -> None:
     answer = shown(line)
-    assert answer.text == "10.44.2.0/24\n    nexthop 198.51.100.4 Tunnel0 label 61"
+    assert answer.text == "\n10.44.2.0/24\n    nexthop 198.51.100.4 Tunnel0 label 61"
     assert answer.value[0]["labels"] == [61]
     assert shown("show ipv6 cef vrf Blue Corp tunnel 0").text.endswith("nexthop 198.51.100.4 Tunnel0 label 65")
-    assert shown("show ip cef vrf Blue Corp tunnel 9").text == ""
 
 
 @pytest.mark.parametrize("tail", ["10.44.4.7", "10.44.4.0/24 internal", "10.44.4.0 255.255.255.0 detail"])
@@ -233,6 +240,8 @@ def test_show_ip_cef_tells_local_labels() -> None:
         ("show ipv6 cef 2001:db8::/32", "no FIB entry covers 2001:db8::/32 in the default table"),
         ("show ipv6 route 2001:db8::1", "no route to 2001:db8::1 in the default table"),
         ("show interfaces Ethernet7/7", "there is no interface Ethernet7/7"),
+        ("show ip cef vrf Blue Corp tunnel 9", "there is no interface Tunnel9"),
+        ("show vrf Green", "there is no VRF Green; there are: Blue Corp"),
     ],
 )
 def test_what_is_not_there_is_said(line: str, reason: str) -> None:

@@ -1,0 +1,113 @@
+"""The node as a whole: what a change of its configuration does, and what it must not do on the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stack.events import RouteOffered
+from stack.testing import run
+from tests.scenario.memory import Net
+
+PE = """
+hostname {name}
+vrf definition red
+ rd 65000:1
+ route-target both 65000:1
+ address-family ipv4
+ exit-address-family
+l3vpn encapsulation ip core
+ transport ipv4 source Loopback0
+interface Loopback0
+ ip address {here} 255.255.255.255
+interface Ethernet0/0
+ ip address {link} 255.255.255.0
+interface Loopback1
+ vrf forwarding red
+ ip address {customer} 255.255.255.255
+ip route {there} 255.255.255.255 {far}
+router bgp 65000
+ neighbor {there} remote-as 65000
+ neighbor {there} update-source Loopback0
+ address-family vpnv4
+  neighbor {there} activate
+  neighbor {there} route-map ONE in
+ address-family ipv4 vrf red
+  redistribute connected
+ exit-address-family
+route-map ONE permit 10
+ set ip next-hop encapsulate l3vpn core
+"""
+ONE = PE.format(
+    name="PE1", here="192.0.2.1", there="192.0.2.2", link="10.0.0.1", far="10.0.0.2", customer="10.1.1.1"
+)
+TWO = PE.format(
+    name="PE2", here="192.0.2.2", there="192.0.2.1", link="10.0.0.2", far="10.0.0.1", customer="10.1.2.1"
+)
+
+
+async def _pair() -> Net:
+    net = Net()
+    net.link("pe1 Ethernet0/0", "pe2 Ethernet0/0")
+    await net.start("pe1", ONE)
+    await net.start("pe2", TWO)
+    await net.until(lambda: "10.1.2.1/32" in net.text("pe1", "show ip cef vrf red tunnel 0"))
+    return net
+
+
+def test_another_name_for_the_same_policy_disturbs_no_route() -> None:
+    """A route map and who uses it change together: at no moment is the neighbour's route map one that does not exist."""
+
+    async def main() -> None:
+        net = await _pair()
+        heard: list[object] = []
+
+        async def listen() -> None:
+            async for delta in net.routers["pe1"].bus.subscribe(RouteOffered, name="test"):
+                heard.extend(row for row in delta.rows.values() if delta.owner == "bgp" and delta.table == "red")
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(1)
+        assert len(heard) == 1
+        for old, new in (("ONE", "TWO"), ("TWO", "ONE")):
+            net.apply("pe1", ONE.replace("ONE", new))
+            await asyncio.sleep(5)
+            assert None not in heard, f"withdrawn while {old} became {new}"
+            assert [each for each in net.logs["pe1"] if "policy" in each["event"]] == []
+        listening.cancel()
+        await net.stop()
+
+    run(main(), strict=False)
+
+
+def test_a_running_node_answers_at_once() -> None:
+    async def main() -> None:
+        net = Net()
+        router = await net.start("pe1", ONE)
+        for line in ("show ip route", "show ip bgp vpnv4 all", "show mpls forwarding-table", "show adjacency"):
+            router.execute(line)
+        assert [process.state for process in router.processes()] == ["running"] * 5
+        await net.stop()
+
+    run(main(), strict=False)
+
+
+DEFAULT = ONE.replace("ip route 192.0.2.2 255.255.255.255 10.0.0.2", "ip route 0.0.0.0 0.0.0.0 10.0.0.2")
+
+
+def test_a_default_route_that_comes_before_its_interface_is_no_recursion() -> None:
+    """At the start every route comes before what it rests on; only what stays refused is worth a warning."""
+
+    async def main() -> None:
+        net = Net()
+        net.link("pe1 Ethernet0/0", "core eth0")
+        await net.start("pe1", DEFAULT)
+        await asyncio.sleep(30)
+        assert "S*    0.0.0.0/0 [1/0] via 10.0.0.2" in net.text("pe1", "show ip route")
+        assert [each for each in net.logs["pe1"] if "recursion" in each["event"]] == []
+        net.apply("pe1", DEFAULT.replace("0.0.0.0 0.0.0.0 10.0.0.2", "10.9.0.0 255.255.0.0 10.9.0.1"))
+        await asyncio.sleep(5)
+        told = [each["prefix"] for each in net.logs["pe1"] if "recursion" in each["event"]]
+        assert told == ["10.9.0.0/16"]
+        await net.stop()
+
+    run(main(), strict=False)
