@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
 from typing import Any, assert_never, cast
 
-from attrs import define, evolve, field
+from attrs import define
 
 from bgp.checks import CHECKS
 from bgp.config import BgpConfig
@@ -124,18 +123,17 @@ class _Connection(asyncio.Protocol):
 
 @define(eq=False)
 class _Listening:
-    """What was asked for in one VRF; `sockets` once it is there."""
+    """What was asked for in one VRF; `socket` once it is there."""
 
     wanted: Listen
     task: asyncio.Task[None] | None = None
-    sockets: list[Listener] = field(factory=list)
+    socket: Listener | None = None
 
     def close(self) -> None:
         if self.task is not None:
             self.task.cancel()
-        for one in self.sockets:
-            one.close()
-        self.sockets.clear()
+        if self.socket is not None:
+            self.socket.close()
 
 
 class BgpService(ServiceShell):
@@ -261,7 +259,7 @@ class BgpService(ServiceShell):
         transport = connection.transport
         assert transport is not None
         local, remote = _end(transport, "sockname"), _end(transport, "peername")
-        if local is None or remote is None or self._stopping:
+        if local is None or remote is None or self._stopping or self._keyless(connection, remote):
             connection.number = 0
             transport.abort()
             return
@@ -278,6 +276,16 @@ class BgpService(ServiceShell):
             self._connections[connection.number] = connection
             self._perform(self.speaker.accepted(connection.number, connection.vrf, local, remote, self.now))
         self.rearm()
+
+    def _keyless(self, connection: _Connection, remote: bytes) -> bool:
+        """Whether who connected should have proven who it is, and could not be asked to."""
+        listening = None if connection.number else self._listening.get(connection.vrf)
+        if listening is None:
+            return False
+        ear = listening.socket
+        # Who comes before it is known whose keys were taken may come again.
+        keyless = dict(listening.wanted.keys) if ear is None else ear.keyless
+        return any(prefix.covers(remote) for prefix in keyless)
 
     def _octets(self, connection: _Connection, octets: bytes) -> None:
         self._perform(self.speaker.octets(connection.number, octets, self.now))
@@ -336,19 +344,19 @@ class BgpService(ServiceShell):
     async def _open(self, listening: _Listening) -> None:
         wanted = listening.wanted
         # RFC 5082 3: with GTSM even SYN-ACK must leave with 255, before it is known who connects.
-        options = TcpOptions(vrf=wanted.vrf, local=wanted.address, port=wanted.port, ttl=255, min_ttl=wanted.min_ttl)
-        factory: Callable[[], asyncio.Protocol] = lambda: _Connection(self, wanted.vrf)
+        options = TcpOptions(
+            vrf=wanted.vrf,
+            local=wanted.address,
+            port=wanted.port,
+            ttl=255,
+            min_ttl=wanted.min_ttl,
+            keys=wanted.keys,
+            hops=wanted.hops,
+        )
         try:
-            listener = await self.context.network.listen_tcp(factory, options)
-            listening.sockets.append(listener)
-            set_md5 = getattr(listener, "set_md5", None)
-            for prefix, key in wanted.keys:
-                if set_md5 is not None:
-                    host = prefix.length == 8 * len(prefix.network)
-                    set_md5(prefix.network, key, length=None if host else prefix.length)
-                else:
-                    signed = evolve(options, remote=prefix.network, md5=key)
-                    listening.sockets.append(await self.context.network.listen_tcp(factory, signed))
+            listening.socket = await self.context.network.listen_tcp(lambda: _Connection(self, wanted.vrf), options)
+            for prefix, reason in listening.socket.keyless.items():
+                self.log.error("not listening to a neighbor", neighbor=str(prefix), reason=reason)
         except OSError as error:
             if self._listening.get(wanted.vrf) is listening:
                 self._unlisten(wanted.vrf)

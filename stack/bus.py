@@ -150,7 +150,6 @@ class Mailbox:
             self._wake()
         return messages
 
-
     def take_of(self, *topics: Topic[Any, Any]) -> list[Delta]:
         """All rows of some topics, ahead of what else waits; for topics that are small."""
         keys = [key for key in self._rows if key[0] in topics]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
@@ -144,3 +145,16 @@ class Config:
         from stack.ios.reader import read
 
         return read(text, source=source).config
+
+    @classmethod
+    def from_toml(cls, text: str, *, source: str = "<text>") -> Config:
+        """Read the same lines as TOML, where keys are lines and tables are modes (stack.ios.toml). Raises ConfigError."""
+        from stack.ios.toml import read_toml
+
+        return read_toml(text, source).config
+
+    @classmethod
+    def from_file(cls, path: Path) -> Config:
+        """Read a file, as TOML if its name says so. Raises OSError, ConfigError."""
+        read = cls.from_toml if path.suffix == ".toml" else cls.from_ios
+        return read(path.read_text(encoding="utf-8", errors="replace"), source=str(path))

@@ -1,21 +1,27 @@
 """The control socket of a running node: one JSON request a line, one JSON reply a line. The console is its first client.
 
-Request: `{"command": "show ip route", "json": false}`. Reply: `{"ok": true, "text": "...", "value": ...}` or
+Request: `{"command": "show ip route"}`. Reply: `{"ok": true, "text": "...", "value": ...}` or
 `{"ok": false, "error": "..."}`. The socket is the owner's only (mode 0600). Clients and line lengths are bounded.
+
+With `apart`, what services show is printed by a copy of the process (stack.apart): a table of 100,000 routes takes seconds,
+and no session's keepalive waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
 import stat
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 
+from stack.apart import apart
 from stack.ios.command import CommandError
 from stack.router import Router
 
@@ -24,12 +30,17 @@ __all__ = ["MAX_CLIENTS", "MAX_REQUEST", "ControlError", "ControlServer", "defau
 MAX_REQUEST = 65_536
 """Octets of one request line."""
 
-MAX_REPLY = 64 << 20
+MAX_REPLY = 1 << 30
+"""Octets of one reply that a client takes."""
+
 MAX_CLIENTS = 32
 """Connections at once; one on top is refused with a reply that says so."""
 
-WITHIN = 30.0
-"""Seconds that a client waits for its answer."""
+MAX_COPIES = 4
+"""Copies of the process that print at once; further clients wait for their turn."""
+
+WITHIN = 300.0
+"""Seconds that a client waits for its answer. Half a million routes take minutes."""
 
 
 class ControlError(Exception):
@@ -49,6 +60,8 @@ class ControlServer:
 
     router: Router
     path: Path
+    apart: bool = False
+    _copies: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(MAX_COPIES))
     _server: asyncio.Server | None = None
     _clients: set[asyncio.Task[Any]] = field(factory=set)
     _inode: int = 0
@@ -90,12 +103,15 @@ class ControlServer:
                 await _reply(writer, _refusal(f"{MAX_CLIENTS} clients are connected already"))
                 return
             while line := await reader.readline():
-                await _reply(writer, self._answer(line))
+                if self.apart and self._only_shows(line):
+                    await self._answer_apart(writer, line)
+                else:
+                    await _reply(writer, self._answer(line))
                 await asyncio.sleep(0)  # a client that sends many commands at once must not hold up the protocols
         except ValueError:
             await _last_reply(writer, _refusal(f"a request is at most {MAX_REQUEST} octets long"))
-        except ConnectionError:
-            pass  # the client left
+        except (ConnectionError, TimeoutError):
+            pass  # the client left, or waited too long for the rest
         except asyncio.CancelledError:
             pass  # the node stops
         finally:
@@ -103,14 +119,37 @@ class ControlServer:
             if task is not None:
                 self._clients.discard(task)
 
+    def _only_shows(self, line: bytes) -> bool:
+        """Whether a copy of the process may answer."""
+        command = _command(line)
+        try:
+            return command is not None and self.router.only_shows(command)
+        except CommandError:
+            return False
+
+    async def _answer_apart(self, writer: asyncio.StreamWriter, line: bytes) -> None:
+        """The answer of a copy, as it comes. Raises ConnectionError, TimeoutError: then the client has at most a part."""
+        last = b""
+        try:
+            async with self._copies, aclosing(apart(lambda: self._answer(line) + b"\n", within=WITHIN)) as pieces:
+                async for last in pieces:
+                    writer.write(last)
+                    await writer.drain()
+        except (ConnectionError, TimeoutError):
+            raise
+        except OSError as error:
+            self.router.context.log.warning("no copy of the process can be made", reason=error.strerror)
+            await _reply(writer, self._answer(line))
+            return
+        if not last:
+            await _reply(writer, _refusal("the node ran out of something while it answered; it is in the log"))
+        elif not last.endswith(b"\n"):
+            raise ConnectionResetError
+
     def _answer(self, line: bytes) -> bytes:
         """The reply to one request line, whatever is in it."""
-        try:
-            asked = json.loads(line)
-            command = asked["command"]
-            if not isinstance(command, str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError):
+        command = _command(line)
+        if command is None:
             return _refusal('a request is a line of JSON: {"command": "show ..."}')
         try:
             shown = self.router.execute(command)
@@ -120,6 +159,15 @@ class ControlServer:
         except Exception as error:
             self.router.context.log.exception("command failed", command=command, error=type(error).__name__)
             return _refusal(f"internal error in {command!r}; it is in the log")
+
+
+def _command(line: bytes) -> str | None:
+    """The command in a request line; None if it is no request."""
+    try:
+        command = json.loads(line)["command"]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    return command if isinstance(command, str) else None
 
 
 def _listener(path: Path) -> socket.socket:
@@ -178,10 +226,22 @@ async def request(path: Path, commands: list[str]) -> list[dict[str, Any]]:
         raise ControlError(f"the node did not answer within {WITHIN:.0f} s") from None
     except OSError as error:
         raise ControlError(f"the connection to the node broke: {error.strerror or error}") from None
+    except asyncio.LimitOverrunError:
+        raise ControlError(f"the answer is longer than {MAX_REPLY >> 20} MiB; ask for less of it") from None
     except (ValueError, TypeError):
         raise ControlError(f"what answers at {path} is no node of this version") from None
     finally:
         writer.close()
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """As readline, but a line that is too long is told from one that makes no sense. Raises LimitOverrunError."""
+    try:
+        return await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise ConnectionResetError(errno.ECONNRESET, "the answer was cut short") from None
+        return b""
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: str) -> dict[str, Any]:
@@ -189,7 +249,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, comma
     async with asyncio.timeout(WITHIN):
         writer.write(json.dumps({"command": command}).encode() + b"\n")
         await writer.drain()
-        line = await reader.readline()
+        line = await _line(reader)
     if not line:
         raise ControlError("the node closed the connection")
     reply = json.loads(line)

@@ -37,9 +37,9 @@ OPTIONAL = ("IPv6", "TCP_MD5SIG")
 
 def configure_logging(*, as_json: bool) -> None:
     """structlog to standard error: for people, or a JSON object a line."""
-    renderer = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    # Plain tracebacks: with the values of locals they could show a key, and take a second in which nothing is forwarded.
+    plain = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.processors.JSONRenderer() if as_json else plain
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -127,7 +127,7 @@ class Daemon:
             router = Router(
                 self.config, network=network, bindings=self.bindings, state_dir=str(self.state or ""), log=log
             )
-            server = ControlServer(router, self.control or default_socket(self.name))
+            server = ControlServer(router, self.control or default_socket(self.name), apart=True)
             await server.start()
             metrics = await self._metrics(router)
         except (OSError, WiringError) as error:

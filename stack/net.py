@@ -7,9 +7,10 @@ both worlds, so that the forwarder's loops cost nothing extra.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from stack.addr import Prefix
 from stack.nettypes import Device, HostRoute, TcpOptions
 
 __all__ = ["Device", "Host", "HostRoute", "Listener", "Network", "Port", "TcpOptions"]
@@ -40,6 +41,11 @@ class Port(Protocol):
 
 
 class Listener(Protocol):
+    """`keyless`: whose key (`TcpOptions.keys`) the host did not take, and why. Nothing proves who they are, so whoever
+    listens must not accept them."""
+
+    keyless: Mapping[Prefix, str]
+
     def close(self) -> None: ...
 
 

@@ -13,7 +13,9 @@ __all__ = ["Device", "HostRoute", "TcpOptions"]
 class TcpOptions:
     """A TCP connection's ends and rules. `local` empty: the host chooses. `ttl` sent; `min_ttl` accepted (GTSM, RFC 5082).
 
-    In a VRF other than the default one the socket is bound to the VRF's host port.
+    In a VRF other than the default one the socket is bound to the VRF's host port. Of a listener: `keys` are the peers, and
+    ranges of peers, that sign, each with its own key (RFC 2385); `hops` those of whom another TTL than `min_ttl` is
+    demanded. Of several that cover a peer the most specific counts. Both hold from the first segment on.
     """
 
     vrf: str = ""
@@ -24,6 +26,8 @@ class TcpOptions:
     min_ttl: int = 0
     md5: bytes = field(default=b"", repr=False)
     dscp: int = 48
+    keys: tuple[tuple[Prefix, bytes], ...] = field(default=(), repr=False)
+    hops: tuple[tuple[Prefix, int], ...] = ()
 
 
 @frozen

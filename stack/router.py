@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from stack.entropy import Entropy, OsEntropy
 from stack.events import AddressOffered, InterfaceOffered, PolicyState, RouteOffered, Topic, VrfState
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.ios.commands import Interpreter, Names
+from stack.ios.table import Table
 from stack.net import Network
 from stack.offers import Offers, offers_of
 from stack.policy.routemap import RouteMap
@@ -44,7 +46,8 @@ class Router:
     """A node. `async with Router(config, network=OsNetwork()) as router:` runs it until the block ends.
 
     `specs` None: every installed service. `bindings`: IOS interface name -> host device. Raises WiringError when the
-    services do not fit together; that happens before any of them starts.
+    services do not fit together; that happens before any of them starts. `log` None: structlog's, with the hostname as
+    `node`.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Router:
             tables=self.tables,
             clock=clock or OsClock(),
             entropy=entropy or OsEntropy,
-            log=(log or structlog.get_logger()).bind(node=config.node.hostname),
+            log=structlog.get_logger().bind(node=config.node.hostname) if log is None else log,
             state_dir=state_dir,
         )
         self.supervisor = Supervisor(self.context)
@@ -194,6 +197,12 @@ class Router:
         """`show LINE`: text, and plain values. Raises CommandError."""
         return self.execute(f"show {line}")
 
+    def only_shows(self, line: str) -> bool:
+        """Whether a command shows what a service holds and does nothing else, so that a copy of this process may run it (see
+        stack.apart). Raises CommandError."""
+        command = self._interpreter.resolve(line).command
+        return id(command) in self._owners and command.syntax.startswith("show ")
+
     def execute(self, line: str) -> Shown:
         """An exec command (show, clear, debug). Raises CommandError."""
         command, values, finish = self._interpreter.resolve(line)
@@ -203,6 +212,11 @@ class Router:
             raise CommandError(f"service {owner} is down; `show processes` says why")
         scene = Scene(service, self.tables, self.bus, self.config, self, self.context.clock.now())
         return finish(command.run(scene, values))
+
+    @cached_property
+    def grammar(self) -> Table:
+        """The lines that this node's services understand."""
+        return Table.from_specs(self.specs)
 
     def service(self, name: str) -> Service | None:
         return self.supervisor.service(name)

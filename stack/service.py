@@ -296,9 +296,7 @@ class Supervisor:
             entry.stopping = True
             if entry.task is None:
                 continue
-            if entry.service is None:
-                entry.task.cancel()
-            elif not await self._asked_to_stop(entry, entry.service):
+            if entry.service is None or not await self._asked_to_stop(entry, entry.service):
                 entry.task.cancel()
             _, late = await asyncio.wait({entry.task}, timeout=STOP_WITHIN)
             if late:
@@ -309,15 +307,15 @@ class Supervisor:
             if close := getattr(left, "close", None):
                 try:
                     close()
-                except Exception as error:
-                    self.context.log.error("something is left behind", service=name, exc_info=error)
+                except Exception:
+                    self.context.log.exception("something is left behind", service=name)
         self.context.kept.clear()
 
     async def _asked_to_stop(self, entry: _Entry, service: Service) -> bool:
         try:
             await service.stop()
-        except Exception as error:
-            self.context.log.error("service cannot say good-bye", service=entry.name, exc_info=error)
+        except Exception:
+            self.context.log.exception("service cannot say good-bye", service=entry.name)
             return False
         return True
 

@@ -125,7 +125,7 @@ def show_route_map(scene: Scene, values: Mapping[str, Any]) -> Shown:
 def show_running_config(scene: Scene, _values: Mapping[str, Any]) -> Shown:
     from stack.ios.printer import running_config
 
-    text = running_config(scene.config)
+    text = running_config(scene.config, table=scene.node.grammar)
     return Shown(text, {"configuration": text.splitlines()})
 
 

@@ -103,6 +103,7 @@ _PROFILE_LINES = (
         _put_transport,
         remove=lambda profile, _values: evolve(profile, source=""),
         help="the same as `transport ipv4 source`",
+        printed="transport ipv4 source {source:interface}",
         order=1,
     ),
     setting(

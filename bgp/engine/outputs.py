@@ -206,14 +206,15 @@ class ResumeReading:
 @frozen
 class Listen:
     """Accept connections to `address` (empty: any) in `vrf`. `keys`: the passwords of the neighbours, and ranges of
-    neighbours, that have one (RFC 2385). `min_ttl`: the least to accept from anybody, 0: any. A second Listen for the
-    same ends replaces the first."""
+    neighbours, that have one (RFC 2385). `min_ttl`: the least to accept from anybody, 0: any; `hops`: from those who
+    demand more (RFC 5082 3). A second Listen for the same ends replaces the first."""
 
     vrf: str
     address: bytes
     port: int
     keys: tuple[tuple[Prefix, bytes], ...] = field(default=(), repr=False)
     min_ttl: int = 0
+    hops: tuple[tuple[Prefix, int], ...] = ()
 
 
 @frozen

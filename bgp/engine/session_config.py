@@ -146,22 +146,32 @@ def _groups_in_use(config: BgpConfig) -> list[NeighborConfig]:
 class Ear(NamedTuple):
     """What a listener in one VRF must know: the passwords of those who may connect, and the least TTL to accept.
 
-    The TTL is that of the least demanding neighbour: connections that are let in get the rule of their own then.
+    The TTL is that of the least demanding neighbour. `hops` are the rules of those who demand more (RFC 5082 3), and of
+    exceptions inside their prefixes; connections that are let in get the rule of their own then.
     """
 
     keys: tuple[tuple[Prefix, bytes], ...]
     min_ttl: int
+    hops: tuple[tuple[Prefix, int], ...] = ()
 
 
 def listeners(config: BgpConfig) -> dict[str, Ear]:
     """VRF -> how to listen there; VRFs where nobody may connect are not in it."""
-    ears: dict[str, Ear] = {}
+    keys: dict[str, list[tuple[Prefix, bytes]]] = {}
+    rules: dict[str, dict[Prefix, int]] = {}
     for where, one in _who_connects(config):
-        keys = ((where, one.password.encode()),) if one.password else ()
-        least = hop_limits(one, ibgp=one.remote_as == config.asn).accepted
-        known = ears.get(one.vrf)
-        ears[one.vrf] = Ear(keys, least) if known is None else Ear(known.keys + keys, min(known.min_ttl, least))
-    return ears
+        rules.setdefault(one.vrf, {})[where] = hop_limits(one, ibgp=one.remote_as == config.asn).accepted
+        keys.setdefault(one.vrf, []).extend([(where, one.password.encode())] if one.password else [])
+    return {vrf: Ear(tuple(keys[vrf]), min(least.values()), _demanding(least)) for vrf, least in rules.items()}
+
+
+def _demanding(rules: Mapping[Prefix, int]) -> tuple[tuple[Prefix, int], ...]:
+    """The rules that a listener for all does not keep by itself."""
+    least = min(rules.values())
+    strict = {where: ttl for where, ttl in rules.items() if ttl > least}
+    ranges = [where for where in strict if where.length < 8 * len(where.network)]
+    eased = {where: ttl for where, ttl in rules.items() if ttl == least and any(one.contains(where) for one in ranges)}
+    return tuple(sorted({**strict, **eased}.items()))
 
 
 def _who_connects(config: BgpConfig) -> Iterator[tuple[Prefix, NeighborConfig]]:

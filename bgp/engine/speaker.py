@@ -301,7 +301,7 @@ class Speaker:
         if self.config.asn and self._started:
             for vrf, ear in listeners(self.config).items():
                 if self.standalone or vrf == DEFAULT_VRF or vrf in self._ports:
-                    wanted[vrf] = Listen(vrf, b"", self.config.port, ear.keys, ear.min_ttl)
+                    wanted[vrf] = Listen(vrf, b"", self.config.port, *ear)
         outputs: list[Output] = []
         # Where nobody is listened to any more nothing is tried again: a time that stays in the past would wake us for ever.
         self._listen_again = {vrf: when for vrf, when in self._listen_again.items() if vrf in wanted}

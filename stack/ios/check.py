@@ -13,18 +13,20 @@ from stack.ios.faults import ConfigError, Fault, masked
 from stack.ios.grammar import Finding
 from stack.ios.reader import read
 from stack.ios.syntax import clean
+from stack.ios.toml import read_toml
 
-__all__ = ["EXIT_CONFIG", "EXIT_ERRORS", "check_file"]
+__all__ = ["EXIT_CONFIG", "check_file"]
 
-EXIT_ERRORS, EXIT_CONFIG = 1, 2
-"""It can be read but has errors; it cannot be read."""
+EXIT_CONFIG = 2
+"""It cannot be read, or has errors."""
 
 
 def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None = None) -> int:
     """Print findings about the file, as text or as JSON. The exit code: 0 also with warnings and notes."""
     specs = None if specs is None else tuple(specs)
     try:
-        reading = read(path.read_text(errors="replace"), str(path), specs)
+        take = read_toml if path.suffix == ".toml" else read
+        reading = take(path.read_text(encoding="utf-8", errors="replace"), str(path), specs)
     except OSError as error:
         print(f"labelspan: {path}: {error.strerror}", file=sys.stderr)
         return EXIT_CONFIG
@@ -33,13 +35,13 @@ def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None
         return EXIT_CONFIG
     found = check(reading, specs)
     print(_json(path, (), found) if as_json else _text(path, found))
-    return EXIT_ERRORS if any(one.severity == "error" for one in found) else 0
+    return EXIT_CONFIG if any(one.severity == "error" for one in found) else 0
 
 
 def _text(path: Path, found: tuple[Finding, ...]) -> str:
     counts = {kind: sum(one.severity == kind for one in found) for kind in ("error", "warning", "note")}
     told = ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in counts.items() if n) or "nothing to say"
-    return "\n".join([*(clean(f"{path}: {one}") for one in found), f"{path}: {told}"])
+    return "\n".join([*(clean(f"{path}:{'' if one.number else ' '}{one}") for one in found), f"{path}: {told}"])
 
 
 def _json(path: Path, faults: Iterable[Fault], found: Iterable[Finding]) -> str:
@@ -61,7 +63,14 @@ def _json(path: Path, faults: Iterable[Fault], found: Iterable[Finding]) -> str:
             for one in faults
         ],
         "findings": [
-            {"severity": one.severity, "line": one.number, "text": one.text, "about": one.line} for one in found
+            {
+                "severity": one.severity,
+                "line": one.number,
+                "text": one.text,
+                "about": one.line,
+                "suggestion": one.suggestion,
+            }
+            for one in found
         ],
     }
     return json.dumps(value, indent=2)

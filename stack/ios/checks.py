@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from attrs import evolve
 
-from stack.addr import DEFAULT_VRF, Prefix, format_address
+from stack.addr import DEFAULT_VRF, Afi, Prefix, format_address
 from stack.config import Config, InterfaceAddress, NodeConfig, StaticRoute
 from stack.ios.grammar import Claim, Finding, Reference
 from stack.ios.reader import Reading
@@ -34,6 +35,9 @@ __all__ = ["Check", "check", "check_config"]
 Said = Finding | Claim | Reference
 Check = Callable[[Any], Iterable[Any]]
 
+NEAR = 0.6
+"""How alike a name must be to one that exists to be suggested (difflib's ratio)."""
+
 _RANKS = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -41,10 +45,16 @@ def check(reading: Reading, specs: Iterable[Any] | None = None) -> tuple[Finding
     """Everything to say about a text that was read: findings, worst first, and a note for each line without effect."""
     notes = [Finding("note", f"has no effect: {one.reason}", one.line, one.number) for one in reading.no_effect]
     found = [
-        evolve(one, number=reading.locate(one.line)) if one.line and one.number is None else one
+        evolve(one, number=_number(reading, one)) if one.line and one.number is None else one
         for one in check_config(reading.config, specs)
     ]
     return tuple(sorted((*reading.warnings, *found, *notes), key=_rank))
+
+
+def _number(reading: Reading, finding: Finding) -> int | None:
+    """Where the line is; if it was written in another way, where its mode was entered."""
+    found = reading.locate(finding.line, finding.under)
+    return reading.locate(finding.under) if found is None and finding.under else found
 
 
 def check_config(config: Config, specs: Iterable[Any] | None = None) -> tuple[Finding, ...]:
@@ -129,14 +139,13 @@ def _interfaces(node: NodeConfig) -> Iterator[Said]:
         line = f"interface {interface.name}"
         if interface.vrf:
             means = f"{interface.name} would be in no table"
-            yield Reference("vrf", interface.vrf, f"vrf forwarding {interface.vrf}", means, "error")
+            yield Reference("vrf", interface.vrf, f"vrf forwarding {interface.vrf}", means, "error", line)
         if interface.unnumbered:
-            yield Reference(
-                "interface", interface.unnumbered, f"ip unnumbered {interface.unnumbered}", "it has no address"
-            )
+            lent = f"ip unnumbered {interface.unnumbered}"
+            yield Reference("interface", interface.unnumbered, lent, "it has no address", under=line)
             lender = node.interfaces.get(interface.unnumbered)
             if lender is not None and not any(len(a.address) == 4 for a in lender.addresses):
-                yield Finding("warning", f"{lender.name} has no IPv4 address to lend", f"ip unnumbered {lender.name}")
+                yield Finding("warning", f"{lender.name} has no IPv4 address to lend", lent, under=line)
         if interface.parent and interface.vlan is None:
             yield Finding("warning", f"sub-interface {interface.name} has no dot1Q tag: it gets no packets", line)
         if interface.vlan is not None:
@@ -194,7 +203,9 @@ def _route_maps(node: NodeConfig) -> Iterator[Said]:
             for change in sequence.sets:
                 if isinstance(change, SetEncapsulate):
                     means = "routes that this sequence permits are unusable"
-                    yield Reference("profile", change.profile, line, means)
+                    word = "ip" if change.afi is Afi.IPV4 else "ipv6"
+                    told = f"set {word} next-hop encapsulate l3vpn {change.profile}"
+                    yield Reference("profile", change.profile, told, means, under=line)
 
 
 def _lists(clause: Match) -> Iterator[tuple[str, str]]:
@@ -233,7 +244,9 @@ def _undefined(said: Iterable[Said], claims: Claims) -> Iterator[Finding]:
         if isinstance(one, Reference) and one.name not in claims.get(one.kind, {}):
             means = f": {one.means}" if one.means else ""
             word = _WORDS.get(one.kind, one.kind)
-            yield Finding(one.severity, f"there is no {word} called {one.name!r}{means}", one.line)
+            near = get_close_matches(one.name, [name for name in claims.get(one.kind, {}) if name], 1, NEAR)
+            text = f"there is no {word} called {one.name!r}{means}"
+            yield Finding(one.severity, text, one.line, under=one.under, suggestion=near[0] if near else "")
 
 
 def _sources(claims: Claims) -> Iterator[Finding]:

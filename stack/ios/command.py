@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,11 @@ class Shown:
     text: str
     value: Any = None
 
+    @property
+    def json(self) -> str:
+        """`value` as JSON text."""
+        return json.dumps(self.value, indent=2, ensure_ascii=True, default=str)
+
 
 @frozen
 class Scene:
@@ -38,7 +44,8 @@ class Scene:
 @frozen
 class Command:
     """`syntax` is in the grammar's language, e.g. `show ip bgp vpnv4 all [{address:address}]`; `run` gets the words that
-    the syntax names (absent ones are absent)."""
+    the syntax names (absent ones are absent). A `show` command of a service only looks: it may run on a forked copy of the
+    node, without sockets and without an event loop."""
 
     syntax: str
     run: Callable[[Scene, Mapping[str, Any]], Shown]

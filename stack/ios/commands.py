@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
@@ -25,6 +24,9 @@ MAX_SEARCHED = 300
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _QUANTIFIER = re.compile(r"(?<!\\)[*+?{]")
 _REPEATED_GROUP = re.compile(r"(?<!\\)\)[*+?{]")
+
+MAX_EXPECTED = 12
+"""Words that a message lists; the rest are counted."""
 
 Finish = Callable[[Shown], Shown]
 
@@ -83,6 +85,8 @@ class Interpreter:
 
     def resolve(self, line: str) -> Resolved:
         """The command that `line` is, in full or abbreviated. Raises CommandError, which shows the word in question."""
+        if line.endswith("?"):
+            return self._asked(line)
         tokens, finish = self._piped(line)
         if not tokens:
             raise CommandError("a command is wanted; `?` lists them")
@@ -94,6 +98,24 @@ class Interpreter:
         if isinstance(match, Mismatch):
             raise CommandError(_explained(line, tokens, match))
         return Resolved(match.rows[0], match.values, finish)
+
+    def _asked(self, line: str) -> Resolved:
+        """`?` after what was typed: what may follow it, or complete its last word."""
+        before = line[:-1]
+        self._piped(before)  # refuses what is too long or no text
+        if before and not before[-1].isspace():
+            *lead, _ = before.split(" ")
+            whole = " ".join([*lead, ""]) if lead else ""
+            told = [(word, why) for word, why in self.help(whole) if word in self.complete(before)]
+        else:
+            told = self.help(before)
+        if not told:
+            raise CommandError(f"nothing is known that begins with {clean(before)!r}")
+        width = max(len(word) for word, _ in told)
+        shown = Shown(
+            "\n".join(f"  {word:<{width}}  {why}".rstrip() for word, why in told), [list(row) for row in told]
+        )
+        return Resolved(Command("?", lambda _scene, _values: shown), {}, _plain)
 
     def complete(self, text: str) -> list[str]:
         """Words that may stand where the last word of `text` stands (begun, or empty after a blank)."""
@@ -135,7 +157,7 @@ def _plain(shown: Shown) -> Shown:
 
 
 def _as_json(shown: Shown) -> Shown:
-    return evolve(shown, text=json.dumps(shown.value, indent=2, ensure_ascii=True, default=str))
+    return evolve(shown, text=shown.json)
 
 
 def _pipe(line: str, at: int) -> Finish:
@@ -186,7 +208,9 @@ def _pointed(line: str, start: int, end: int, why: str) -> str:
 
 
 def _explained(line: str, tokens: list[Token], miss: Mismatch) -> str:
-    expected = ", ".join([*sorted(miss.words), *miss.wanted][:12])
+    could = [*sorted(miss.words), *miss.wanted]
+    more = len(could) - MAX_EXPECTED
+    expected = ", ".join(could[:MAX_EXPECTED]) + (f", or {more} others" if more > 0 else "")
     if miss.at >= len(tokens):
         end = tokens[-1].end + 1
         return _pointed(line, end, end + 1, f"incomplete; expected: {expected}")

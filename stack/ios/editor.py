@@ -165,6 +165,18 @@ class Editor:
                     raise
         return Later(row, under=True)
 
+    def would_open(self, text: str) -> frozenset[str]:
+        """The modes that a line which could not be taken was to open."""
+        _, tokens = _words(text)
+        return frozenset(mode for frame in self.frames for mode in self.table.opened_by(frame.mode, tokens))
+
+    def belongs(self, text: str, modes: frozenset[str]) -> bool:
+        """Whether a line makes sense in one of `modes`, or leaves one."""
+        line, tokens = _words(text)
+        negative = bool(tokens) and tokens[0].text.lower() == "no"
+        words = tokens[1:] if negative else tokens
+        return bool(words) and not modes.isdisjoint(self.table.homes(words, line, negative=negative))
+
     def _known(self, sort: str) -> Collection[str]:
         return self.table.names_of(self.draft, sort)
 
@@ -354,10 +366,12 @@ def _words(text: str) -> tuple[str, list[Token]]:
     return text, tokens
 
 
-def located(applied: Iterable[tuple[int, Applied]], line: str) -> tuple[int, Applied] | None:
-    """The number of the line that prints as `line`, or begins like it, and what it did."""
+def located(applied: Iterable[tuple[int, Applied]], line: str, under: str = "") -> tuple[int, Applied] | None:
+    """The number of the line that prints as `line`, or begins like it, and what it did. `under`: as of Reading.locate."""
     wanted = clean(line)
     for number, one in applied:
+        if under and one.path.rpartition(PATH)[2] != under:
+            continue
         try:
             text = one.text()
         except ValueError:

@@ -214,6 +214,10 @@ class Loose:
     why: str
 
 
+def _modes(modes: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (modes,) if isinstance(modes, str) else modes
+
+
 @frozen(eq=False)
 class Line:
     """One row. Values given to `edit`, `undo` and `show` are the line's own and those of the lines that entered its mode.
@@ -223,10 +227,10 @@ class Line:
     line is to be printed, its values. `place`: rows next to each other with one place are printed object by object.
     `order`: of printing, among the rows of a mode. `finish`: what is resolved when all has been read, once for each time
     that the mode was entered. `effect` False: accepted, and `reason` says why it does nothing; `kept`: it prints back.
-    `refusal`: why it is refused. `leaves`: the mode ends.
+    `refusal`: why it is refused. `leaves`: the mode ends. `printed`: the syntax of the row that says the same, and prints.
     """
 
-    modes: tuple[str, ...]
+    modes: tuple[str, ...] = field(converter=_modes)
     text: str
     help: str
     edit: Edit | None = None
@@ -242,6 +246,7 @@ class Line:
     refusal: str = ""
     kept: bool = True
     leaves: bool = False
+    printed: str = ""
     syntax: Syntax = field(init=False)
     no_syntax: Syntax = field(init=False)
 
@@ -258,15 +263,11 @@ class Line:
     def written(self, values: Values) -> str:
         """The line that says `values`. Raises ValueError if none does."""
         if not values.get(NO):
-            return render(self.syntax, values)
+            return render(Syntax.parse(self.printed) if self.printed else self.syntax, values)
         try:
             return "no " + render(self.no_syntax if self.no else self.syntax, values)
         except ValueError:
             return "no " + render(self.no_syntax, values)
-
-
-def _modes(modes: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (modes,) if isinstance(modes, str) else modes
 
 
 def setting(
@@ -279,16 +280,17 @@ def setting(
     show: Callable[[M], Iterable[Values]] | None = None,
     remove: Callable[[M, Values], M] | None = None,
     no: str = "",
+    printed: str = "",
     order: int = 50,
 ) -> Line:
-    """A line that changes the object at `place`. `show`: of that object, the values to print."""
+    """A line that changes the object at `place`. `show`: of that object, the values to print. `printed`: see Line."""
 
     def shown(sections: Sections, values: Values) -> Iterable[Values]:
         found = place.fetch(sections, values)
         return () if show is None or found is None else show(found)
 
     return Line(
-        _modes(modes),
+        modes,
         text,
         help,
         edit=None if put is None else lambda draft, values: place.change(draft, values, put),
@@ -296,6 +298,7 @@ def setting(
         show=shown,
         place=place,
         no=no,
+        printed=printed,
         order=order,
     )
 
@@ -384,7 +387,7 @@ def opening(
         return () if found is None else show(found)
 
     return Line(
-        _modes(modes),
+        modes,
         text,
         help,
         edit=lambda draft, values: place.change(draft, values, put),
@@ -404,7 +407,7 @@ def no_effect(
     """Real IOS that means nothing here. `no`: True, only with `no` before it; False, only without; None, either."""
     nothing: Edit = lambda _draft, _values: None
     return Line(
-        _modes(modes),
+        modes,
         text,
         reason,
         edit=None if no is True else nothing,
@@ -417,7 +420,7 @@ def no_effect(
 
 def refused(modes: str | tuple[str, ...], text: str, why: str) -> Line:
     """Real IOS that is not taken, and why. With `no` it is: nothing had to be done."""
-    return Line(_modes(modes), text, why, undo=lambda _draft, _values: None, refusal=why, effect=False, reason=why)
+    return Line(modes, text, why, undo=lambda _draft, _values: None, refusal=why, effect=False, reason=why)
 
 
 @frozen
@@ -437,17 +440,22 @@ class later:  # noqa: N801  (a row like the others, which are functions)
 
 @frozen
 class Finding:
-    """Legal but wrong. `severity`: error, warning or note. `line`: text of the line it is about; `number` if it is known."""
+    """Legal but wrong. `severity`: error, warning or note. `line`: text of the line it is about, `under`: of the line that
+    entered its mode, where one line may stand in several places; `number` if it is known. `suggestion`: the name that may
+    have been meant."""
 
     severity: str
     text: str
     line: str = ""
     number: int | None = None
+    under: str = ""
+    suggestion: str = ""
 
     def __str__(self) -> str:
-        where = f"line {self.number}: " if self.number else ""
+        where = f"{self.number}: " if self.number else ""
         quoted = f" (`{self.line}`)" if self.line else ""
-        return f"{self.severity}: {where}{self.text}{quoted}"
+        meant = f"; did you mean `{self.suggestion}`?" if self.suggestion else ""
+        return f"{where}{self.severity}: {self.text}{quoted}{meant}"
 
 
 @frozen
@@ -463,13 +471,15 @@ class Claim:
 
 @frozen
 class Reference:
-    """`line` speaks of the `kind` called `name`. If nobody claims one, that is a finding; `means`: what happens then."""
+    """`line` (`under`: as of a Finding) speaks of the `kind` called `name`. If nobody claims one, that is a finding;
+    `means`: what happens then."""
 
     kind: str
     name: str
     line: str
     means: str = ""
     severity: str = "warning"
+    under: str = ""
 
 
 # --- the interface mode, which several packages share -------------------------------------------------------------------

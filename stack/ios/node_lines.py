@@ -404,6 +404,7 @@ _INTERFACE_LINES = (
         _put_vrf,
         remove=lambda i, _values: evolve(i, vrf=DEFAULT_VRF),
         help="the VRF it is in, in the older way of writing",
+        printed="vrf forwarding {vrf:name:vrf}",
         order=3,
     ),
     setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -48,10 +48,17 @@ class Reading:
     no_effect: tuple[NoEffect, ...] = ()
     _applied: tuple[tuple[int, Applied], ...] = field(default=(), repr=False)
 
-    def locate(self, line: str) -> int | None:
-        """The number of the line that prints as `line`, or begins so; None if there is none."""
-        found = located(self._applied, line)
+    def locate(self, line: str, under: str = "") -> int | None:
+        """The number of the line that prints as `line`, or begins so, in the mode that `under` entered (or any); None if
+        there is none."""
+        found = located(self._applied, line, under)
         return found[0] if found else None
+
+    def renumbered(self, numbers: Sequence[int]) -> Reading:
+        """The same, for a text whose line N was made from line `numbers[N - 1]` of another."""
+        applied = tuple((numbers[number - 1], one) for number, one in self._applied)
+        no_effect = tuple(evolve(one, number=numbers[one.number - 1]) for one in self.no_effect)
+        return evolve(self, applied=applied, no_effect=no_effect)
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -79,6 +86,9 @@ class _Pass:
     applied: list[tuple[int, Applied]] = field(factory=list)
     no_effect: list[NoEffect] = field(factory=list)
     lines: dict[int, str] = field(factory=dict)
+    lost: frozenset[str] = frozenset()
+    """Modes that a faulty line was to open: what belongs there and fits nowhere else goes with it."""
+    lost_at: int = 0
 
     def run(self, text: str) -> None:
         for number, line in self._lines(text):
@@ -116,12 +126,16 @@ class _Pass:
             yield number, line
 
     def _line(self, number: int, line: str) -> None:
+        if self.lost and line.split() == ["exit"]:
+            self._goes_with(number)
+            return
         try:
             taken = self.editor.feed(line)
         except Wrong as wrong:
-            self._fault(number, line, wrong)
-            self._recover(line, wrong)
+            self._wrong(number, line, wrong)
             return
+        if taken is not None:
+            self.lost = frozenset()
         if isinstance(taken, Later):
             self._later(number, line, taken)
         elif taken is not None:
@@ -129,6 +143,24 @@ class _Pass:
             self.lines[number] = line
             if taken.reason:
                 self.no_effect.append(NoEffect(number, taken.mode, line.strip(), taken.reason))
+
+    def _wrong(self, number: int, line: str, wrong: Wrong) -> None:
+        try:
+            if self.lost and self.editor.belongs(line, self.lost):
+                self._goes_with(number)
+                return
+            opens = self.editor.would_open(line)
+        except Wrong:  # no line at all: too long, say
+            opens = frozenset()
+        self._fault(number, line, wrong)
+        if self._recover(line, wrong):
+            self.lost = frozenset()
+        elif opens:
+            self.lost, self.lost_at = opens, len(self.faults) - 1
+
+    def _goes_with(self, number: int) -> None:
+        header = self.faults[self.lost_at]
+        self.faults[self.lost_at] = evolve(header, also=(*header.also, number))
 
     def _later(self, number: int, line: str, taken: Later) -> None:
         if taken.under and self.faults:
@@ -139,15 +171,17 @@ class _Pass:
         why = f"not in this release: `{taken.row.start}` belongs to {taken.row.package}"
         self._fault(number, line, Wrong(why, column=start, width=len(line.strip())))
 
-    def _recover(self, line: str, wrong: Wrong) -> None:
+    def _recover(self, line: str, wrong: Wrong) -> bool:
         """Read on as if the suggestion had been written, so that one typing error is one fault. The configuration is lost
         anyway."""
-        if wrong.suggestion:
-            mended = line[: wrong.column] + wrong.suggestion + line[wrong.column + wrong.width :]
-            try:
-                self.editor.feed(mended)
-            except Wrong:
-                return
+        if not wrong.suggestion:
+            return False
+        mended = line[: wrong.column] + wrong.suggestion + line[wrong.column + wrong.width :]
+        try:
+            self.editor.feed(mended)
+        except Wrong:
+            return False
+        return True
 
     def _fault(self, number: int, line: str, wrong: Wrong, where: Applied | None = None) -> None:
         self.faults.append(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from attrs import define, field
 
 from stack.ios.grammar import CONFIG, Draft, Line, Place, Sections, later
 from stack.ios.kinds import Shape
-from stack.ios.syntax import Ambiguous, Known, Match, Mismatch, Slot, Token, Tree, Values
+from stack.ios.syntax import Alternative, Ambiguous, Known, Match, Mismatch, Slot, Token, Tree, Values, Word
 
 __all__ = ["EXEC", "Table", "end_row", "exit_row"]
 
@@ -144,6 +145,17 @@ class Table:
         """The line that ends `mode` when it is printed ('' if none is needed)."""
         return next((row.text for row in self.rows.get(mode, ()) if row.leaves and row.text != "exit"), "")
 
+    def opened_by(self, mode: str, tokens: list[Token]) -> frozenset[str]:
+        """The mode that a line of `mode` enters whose keywords `tokens` begin with, and the modes inside it."""
+        said = [token.text.lower() for token in tokens]
+        found = {
+            row.enters
+            for row in self.rows.get(mode, ())
+            if row.enters not in {"", EXEC, CONFIG} and any(_leads(one, said) for one in row.syntax.alternatives)
+        }
+        inside = {row.enters for one in found for row in self.rows.get(one, ()) if row.enters not in {"", EXEC, CONFIG}}
+        return frozenset(found | inside)
+
     def homes(self, tokens: list[Token], line: str, *, negative: bool = False) -> list[str]:
         """The modes in which `tokens` make sense."""
         return [
@@ -151,6 +163,13 @@ class Table:
             for mode in self.rows
             if mode != EXEC and isinstance(self.match(mode, tokens, line, negative=negative), Match)
         ]
+
+
+def _leads(alternative: Alternative, said: list[str]) -> bool:
+    """Whether a line begins with all the keywords that come before the row's first value."""
+    first = takewhile(lambda element: isinstance(element, Word), alternative)
+    keywords = [element.text.lower() for element in first if isinstance(element, Word)]
+    return bool(keywords) and said[: len(keywords)] == keywords
 
 
 @lru_cache(maxsize=1)

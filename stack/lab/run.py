@@ -99,6 +99,8 @@ def run_lab(
     except BackendError as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_BACKEND
+    except BrokenPipeError:
+        raise  # nobody reads on: the caller's to end quietly
     except OSError as error:  # the folder for captures
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_WRONG

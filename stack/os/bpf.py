@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-__all__ = ["attach", "labelled_filter", "reject_all", "reject_devices", "untagged_filter", "vlan_filter"]
+from stack.addr import Prefix
+
+__all__ = ["attach", "labelled_filter", "reject_all", "reject_devices", "reject_far", "untagged_filter", "vlan_filter"]
 
 Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand."""
@@ -19,6 +21,8 @@ _AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x54, 0x15, 0x35, 0x06
 # Ancillary loads (include/uapi/linux/filter.h): facts about a packet that its octets do not hold.
 _ANCILLARY = 0xFFFFF000
 _PACKET_TYPE, _IFINDEX, _VLAN_TAG, _VLAN_PRESENT, _VLAN_TPID = (_ANCILLARY + n for n in (4, 8, 44, 48, 60))
+_NETWORK_HEADER = 0xFFF00000
+"""Added to an offset: from the IP header on, wherever the socket's octets begin."""
 _OTHER_HOST = 3
 _VLAN_ID = 0x0FFF
 
@@ -93,9 +97,38 @@ def labelled_filter() -> list[Instruction]:
     ]
 
 
-def reject_devices(indexes: Collection[int]) -> list[Instruction]:
-    """All packets but those that came in by one of these devices. The kernel takes at most 2047 of them (E2BIG)."""
-    program: list[Instruction] = [(_LOAD_WORD, 0, 0, _IFINDEX)]
+def reject_far(rules: Iterable[tuple[Prefix, int]], octets: int) -> list[Instruction]:
+    """For a TCP socket: packets of a source that came in with a smaller TTL, or hop limit, than its rule allows (RFC 5082
+    3). The most specific rule counts; rules of addresses of another size than `octets` are left out. It ends by accepting.
+    """
+    program: list[Instruction] = []
+    for prefix, least in sorted(rules, key=lambda rule: -rule[0].length):
+        if len(prefix.network) == octets:
+            ttl, source = (8, 12) if octets == 4 else (7, 8)
+            verdict = [(_LOAD_BYTE, 0, 0, _NETWORK_HEADER + ttl), (_JUMP_AT_LEAST, 0, 1, least), _ACCEPT, _REJECT]
+            program += [*_unless_from(prefix, source, len(verdict)), *verdict]
+    return [*program, _ACCEPT]
+
+
+def _unless_from(prefix: Prefix, source: int, skipped: int) -> list[Instruction]:
+    """Jump over the `skipped` instructions that follow unless the packet's source is in `prefix`."""
+    words: list[tuple[int, int, int]] = []
+    for at in range(0, len(prefix.network), 4):
+        bits = min(max(prefix.length - at * 8, 0), 32)
+        if bits:
+            words.append((source + at, bits, int.from_bytes(prefix.network[at : at + 4])))
+    program: list[Instruction] = []
+    for at, bits, value in reversed(words):
+        load = [(_LOAD_WORD, 0, 0, _NETWORK_HEADER + at)]
+        mask = [(_AND, 0, 0, 0xFFFFFFFF << 32 - bits & 0xFFFFFFFF)] if bits < 32 else []
+        program = [*load, *mask, (_JUMP_EQUAL, 0, len(program) + skipped, value), *program]
+    return program
+
+
+def reject_devices(indexes: Collection[int], rest: list[Instruction] | None = None) -> list[Instruction]:
+    """All packets that came in by one of these devices; `rest` judges the others (it is accepting, unless given). The kernel
+    takes at most 4096 instructions, two a device (E2BIG, EINVAL)."""
+    program: list[Instruction] = [(_LOAD_WORD, 0, 0, _IFINDEX)] if indexes else []
     for index in indexes:
         program += [(_JUMP_EQUAL, 0, 1, index), _REJECT]
-    return [*program, _ACCEPT]
+    return [*program, *(rest or [_ACCEPT])]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import define, field
 
-from stack.addr import DEFAULT_VRF
+from stack.addr import DEFAULT_VRF, Prefix
 from stack.net import Host, Listener, Network, Port, TcpOptions
 from stack.os import bpf, tcp
 from stack.os.host import OsHost
@@ -28,7 +28,8 @@ _TABLE = 76_000_000
 class OsListener:
     """Listening sockets of one VRF and port, one a family. Closing twice is allowed."""
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    def __init__(self, sockets: list[socket.socket], keyless: Mapping[Prefix, str]) -> None:
+        self.keyless = keyless
         self._sockets = sockets
         self._servers: list[asyncio.AbstractServer] = []
 
@@ -92,6 +93,7 @@ class OsNetwork:
     _doors: dict[str, _Door] = field(factory=dict, init=False)
     _listening: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
     _default_sockets: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
+    _hops: WeakKeyDictionary[socket.socket, TcpOptions] = field(factory=WeakKeyDictionary, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.host = self._host
@@ -105,7 +107,7 @@ class OsNetwork:
         device = self._device(options.vrf)
         sock = tcp.client(options, device)
         try:
-            self._keep_apart(sock, device)
+            self._guard(sock, device, options)
             scope = self._host.device(device).index if device and options.remote.startswith(b"\xfe\x80") else 0
             await loop.sock_connect(sock, tcp.address_of(options.remote, options.port, scope=scope))
             transport, protocol = await loop.create_connection(factory, sock=sock)
@@ -117,6 +119,7 @@ class OsNetwork:
     async def listen_tcp(self, factory: Callable[[], asyncio.Protocol], options: TcpOptions) -> OsListener:
         device = self._device(options.vrf)
         sockets: list[socket.socket] = []
+        keyless: dict[Prefix, str] = {}
         try:
             with tcp.shared_port(self._listening) as sockets:
                 for family in _families(options):
@@ -124,10 +127,12 @@ class OsNetwork:
                         sockets.append(tcp.server(options, device, family))
                     except OSError as error:
                         if not sockets or error.errno != errno.EAFNOSUPPORT:
-                            raise  # without IPv6 the IPv4 socket is all there is
-                    self._keep_apart(sockets[-1], device)
+                            raise
+                        break  # without IPv6 the IPv4 socket is all there is
+                    self._guard(sockets[-1], device, options)
+                    keyless |= tcp.listen(sockets[-1], options)
             self._listening.update(sockets)
-            listener = OsListener(sockets)
+            listener = OsListener(sockets, keyless)
             await listener.start(factory)
         except BaseException:
             for sock in sockets:
@@ -144,16 +149,24 @@ class OsNetwork:
             raise OSError(errno.ENODEV, f"VRF {vrf} has no host port (yet)")
         return door.tun.name
 
-    def _keep_apart(self, sock: socket.socket, device: str) -> None:
-        """A socket that is bound to no device hears every VRF's port: let it reject what comes in by them."""
+    def _guard(self, sock: socket.socket, device: str, options: TcpOptions) -> None:
+        """A socket that is bound to no device hears every VRF's port: let it reject what comes in by them. A listener also
+        rejects sources that are farther away than their rule allows (RFC 5082 3), which its own least TTL, the same for
+        all, does not; what it accepts inherits that."""
         if not device:
             self._default_sockets.add(sock)
+        if options.hops:
+            self._hops[sock] = options
+        if not device or options.hops:
             self._attach(sock)
 
     def _attach(self, sock: socket.socket) -> None:
-        if sock.fileno() >= 0:
-            indexes = [door.index for vrf, door in self._doors.items() if vrf != DEFAULT_VRF]
-            bpf.attach(sock, bpf.reject_devices(indexes))
+        if sock.fileno() < 0:
+            return
+        indexes = [door.index for vrf, door in self._doors.items() if vrf != DEFAULT_VRF]
+        demanding = self._hops.get(sock)
+        far = bpf.reject_far(demanding.hops if demanding else (), 4 if sock.family == socket.AF_INET else 16)
+        bpf.attach(sock, bpf.reject_devices(indexes if sock in self._default_sockets else (), far))
 
     # --- ports ---
 
@@ -186,6 +199,7 @@ class OsNetwork:
             self._forget(vrf)
             door = None
         if door is None:
+            self._take_over(name)
             # Packets for other hosts may only be routed by the kernel in the default VRF, whose devices are its own.
             tun = self._open_tun(name, mtu, forwarding=vrf == DEFAULT_VRF)
             door = self._doors[vrf] = _Door(tun, self._host.device(tun.name).index, 0)
@@ -202,6 +216,11 @@ class OsNetwork:
             door.expiry.cancel()
             door.expiry = None
         return _HostPort(door.tun, lambda: self._park(vrf))
+
+    def _take_over(self, name: str) -> None:
+        """Numbers of VRFs are given anew: a VRF that is gone must not keep its successor waiting for its parked device."""
+        for vrf in [vrf for vrf, door in self._doors.items() if door.tun.name == name]:
+            self._forget(vrf)
 
     def _open_tun(self, device: str, mtu: int, *, forwarding: bool) -> TunPort:
         tun = TunPort(device, mtu)

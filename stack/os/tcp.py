@@ -12,11 +12,11 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from stack.addr import format_address
+from stack.addr import Prefix, format_address
 from stack.net import TcpOptions
 from stack.os.privileges import privileged
 
-__all__ = ["address_of", "client", "server", "set_md5", "shared_port"]
+__all__ = ["address_of", "client", "listen", "server", "set_md5", "shared_port"]
 
 _TCP_MD5SIG, _TCP_MD5SIG_EXT = 14, 32
 _MD5_MAX_KEY = 80
@@ -121,10 +121,9 @@ def shared_port(listening: Iterable[socket.socket]) -> Iterator[list[socket.sock
 
 
 def server(options: TcpOptions, device: str, family: int) -> socket.socket:
-    """A listening socket, SO_REUSEPORT left on (see `shared_port`). Its local address may come later (IP_FREEBIND)."""
+    """A socket ready to listen, SO_REUSEPORT left on (see `shared_port`). Its local address may come later (IP_FREEBIND)."""
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     local = options.local or bytes(4 if family == socket.AF_INET else 16)
-    what = f"listening on {format_address(local)} port {options.port}"
     try:
         _prepare(sock, options, device)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -136,12 +135,38 @@ def server(options: TcpOptions, device: str, family: int) -> socket.socket:
         if options.md5:
             remote = options.remote or bytes(len(local))
             set_md5(sock, remote, options.md5, length=None if options.remote else 0)
-        with privileged("CAP_NET_BIND_SERVICE", what):
+        with _naming(options, local), privileged("CAP_NET_BIND_SERVICE", _listening(options, local)):
             sock.bind(address_of(local, options.port))
-        sock.listen(_BACKLOG)
-    except BaseException as error:
+    except BaseException:
         sock.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise OSError(error.errno, f"{what}: another process has the port") from error
         raise
     return sock
+
+
+def listen(sock: socket.socket, options: TcpOptions) -> dict[Prefix, str]:
+    """Demand the peers' keys, and only then begin to listen: whose key was not taken, and why."""
+    octets = 4 if sock.family == socket.AF_INET else 16
+    keyless: dict[Prefix, str] = {}
+    for prefix, key in options.keys:
+        if len(prefix.network) == octets:
+            try:
+                set_md5(sock, prefix.network, key, length=None if prefix.length == octets * 8 else prefix.length)
+            except OSError as error:
+                keyless[prefix] = error.strerror or str(error)
+    with _naming(options, options.local or bytes(octets)):
+        sock.listen(_BACKLOG)
+    return keyless
+
+
+def _listening(options: TcpOptions, local: bytes) -> str:
+    return f"listening on {format_address(local)} port {options.port}"
+
+
+@contextmanager
+def _naming(options: TcpOptions, local: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(error.errno, f"{_listening(options, local)}: another process has the port") from error
+        raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from attrs import define, evolve, field
 
+from stack.addr import Prefix
 from stack.net import TcpOptions
 from stack.testing import _packets as p
 from stack.testing._ip import IpStack
@@ -31,6 +33,7 @@ class MemoryListener:
     host: TcpHost = field(repr=False)
     factory: Callable[[], asyncio.BaseProtocol]
     options: TcpOptions
+    keyless: Mapping[Prefix, str] = field(factory=dict)
 
     def close(self) -> None:
         self.host.unlisten(self)
@@ -41,6 +44,21 @@ class MemoryListener:
         if (o.vrf, o.port) != (vrf, port) or o.local not in (b"", ip.destination) or o.remote not in (b"", ip.source):
             return 0
         return 1 + bool(o.local) + 2 * bool(o.remote)
+
+    def towards(self, ip: p.Ip) -> TcpOptions:
+        """The rules for who sent this: what holds for all, and what `keys` and `hops` say of it."""
+        o = self.options
+        md5, least = _rule(o.keys, ip.source, o.md5), _rule(o.hops, ip.source, o.min_ttl)
+        return evolve(o, local=ip.destination, remote=ip.source, md5=md5, min_ttl=least, keys=(), hops=())
+
+
+T = TypeVar("T", bytes, int)
+
+
+def _rule(rules: tuple[tuple[Prefix, T], ...], source: bytes, else_: T) -> T:
+    """What the most specific of `rules` that covers `source` says."""
+    covering = [(prefix.length, value) for prefix, value in rules if prefix.covers(source)]
+    return max(covering, key=lambda rule: rule[0])[1] if covering else else_
 
 
 @define(eq=False)
@@ -201,18 +219,17 @@ class TcpHost:
         if listener is None or not listener.matches(ip, scope, segment.dport) or flags & p.Flags.ACK:
             self.drops["no connection"] += 1
             self.refuse(here, segment)
-        elif ip.ttl < listener.options.min_ttl:
+        elif ip.ttl < (options := listener.towards(ip)).min_ttl:
             self.drops["GTSM"] += 1
-        elif not p.signed_with(ip, segment, listener.options.md5):
+        elif not p.signed_with(ip, segment, options.md5):
             self.drops["MD5"] += 1
         elif flags == p.Flags.SYN:
-            self._accept(listener, ip, segment)
+            self._accept(listener, options, segment)
 
-    def _accept(self, listener: MemoryListener, ip: p.Ip, segment: p.Segment) -> None:
+    def _accept(self, listener: MemoryListener, options: TcpOptions, segment: p.Segment) -> None:
         if len(self._half_open(listener)) >= _HALF_OPEN_EACH:
             self.drops["half-open"] += 1
             return
-        options = evolve(listener.options, local=ip.destination, remote=ip.source)
         try:
             self._open(
                 listener.factory,

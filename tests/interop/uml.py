@@ -64,9 +64,12 @@ class UserModeLinux:
             self._linux, "mem=128M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self._init}", "con=null",
             "con0=fd:0,fd:1", "quiet", f"eth0=tuntap,{self._tap}", f"umid={self._name}", f"uml_dir={self._folder}",
         ]  # fmt: skip
+        # Its memory is a file: /dev/shm, where it would be by default, is too small for that in many containers.
+        environment = {**os.environ, "TMPDIR": str(self._folder)}
         self._process = self._namespace.spawn(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=environment,
+        )  # fmt: skip
         said = self._until(b"BOOTED", BOOT_WITHIN)
         assert b"NO MODULE" not in said, said.decode(errors="replace")
         return self

@@ -74,7 +74,12 @@ class Feeder(asyncio.Protocol):
         self._buffer.clear()
         families = (Multiprotocol(VPNV4), Multiprotocol(VPNV6))
         self.send(
-            Open(65000, self._hold, self._address, (*families, RouteRefreshCapability(), FourOctetAs(65000), *self._extra))
+            Open(
+                65000,
+                self._hold,
+                self._address,
+                (*families, RouteRefreshCapability(), FourOctetAs(65000), *self._extra),
+            )
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,7 +109,7 @@ class Feeder(asyncio.Protocol):
             origin=0,
             as_path=AsPath.of(*asns),
             local_pref=100,
-            ext_communities=[RT.parse(target).octets for target in targets],
+            ext_communities=[bytes(RT.parse(target)) for target in targets],
         )
         for octets in encode_updates(family, attributes, parse_address(next_hop), list(some), SESSION).messages:
             self._transport.write(octets)

@@ -1,4 +1,4 @@
-"""The very first packet to a host waits for the neighbour's MAC at the far PE (RFC 1122 2.3.2.2): it is answered, not refused."""
+"""The first packet to a host waits for its MAC at the far PE (RFC 1122 2.3.2.2): it is answered, not refused."""
 
 from __future__ import annotations
 

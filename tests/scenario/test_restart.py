@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from stack.addr import Afi
+from stack.config import Config
+from stack.events import HostPortState
+from stack.lab.frames import look
 from stack.lab.memory import MemoryTestbed
+from stack.lab.scenario import load
 from stack.router import Router
 from stack.service import BACKOFF
 from stack.testing import run
@@ -33,6 +37,15 @@ PAIRS = (
     ("red1", "10.7.2.1"),
 )
 """Over the tunnel both ways and both families, between two other PEs' customers and pe1's, and over the LSP."""
+
+
+LAB = load("mgre").node
+
+RESTARTABLE = {
+    name: text.replace(" bgp log-neighbor-changes\n", " bgp log-neighbor-changes\n bgp graceful-restart\n")
+    for name, text in LAB.items()
+}
+"""RFC 4724: without it a neighbour must forget our routes as soon as the session ends, however well we go on forwarding."""
 
 
 class Pings:
@@ -82,7 +95,9 @@ def state(router: Router) -> dict[str, Any]:
         "interfaces": {i.name: (i.row, i.up, i.index, dict(i.addresses)) for i in tables.interfaces},
         "adjacencies": sorted((a.key, a.complete, a.rewrite, a.destination, a.gre_key) for a in tables.adjacencies),
         "receptions": sorted((r.interface, r.local, r.sources) for r in tables.receptions),
-        "fib": {(vrf, afi): sorted(fib.items(afi)) for vrf, fib in tables.fib.fibs.items() for afi in (Afi.IPV4, Afi.IPV6)},
+        "fib": {
+            (vrf, afi): sorted(fib.items(afi)) for vrf, fib in tables.fib.fibs.items() for afi in (Afi.IPV4, Afi.IPV6)
+        },
         "next hops": sorted((n, row.key, row.adjacency, row.labels) for n, row in tables.nexthops.rows.items()),
     }
 
@@ -124,7 +139,7 @@ def assert_lost(pings: Pings, away: float) -> None:
 @pytest.mark.parametrize("victim", SERVICES)
 def test_S01_a_killed_service_costs_nobody_else_anything(victim: str) -> None:
     async def main() -> None:
-        bed = await mgre()
+        bed = await mgre(RESTARTABLE)
         await asyncio.sleep(5)
         router = bed.routers["pe1"]
         before, up, stood = incarnations(router), sessions(router), state(router)
@@ -155,7 +170,7 @@ def test_S01_the_same_service_killed_three_times(victim: str) -> None:
     """Also while its last incarnation has not yet found its place again."""
 
     async def main() -> None:
-        bed = await mgre()
+        bed = await mgre(RESTARTABLE)
         router = bed.routers["pe1"]
         before, up, stood = incarnations(router), sessions(router), state(router)
         pings = Pings(bed)
@@ -179,7 +194,7 @@ def test_S01_the_same_service_killed_three_times(victim: str) -> None:
 )
 def test_S01_two_services_killed_at_once(one: str, other: str) -> None:
     async def main() -> None:
-        bed = await mgre()
+        bed = await mgre(RESTARTABLE)
         router = bed.routers["pe1"]
         before, up, stood = incarnations(router), sessions(router), state(router)
         pings = Pings(bed)
@@ -192,6 +207,74 @@ def test_S01_two_services_killed_at_once(one: str, other: str) -> None:
         if "bgp" not in (one, other):
             assert sessions(router) == up
         await pings.stop()
+        await nothing_left(bed)
+
+    run(main())
+
+
+def without_blue(text: str) -> str:
+    """The node's configuration without its second customer."""
+    lines, kept, skipping = text.splitlines(keepends=True), "", False
+    for line in lines:
+        if line.startswith(("vrf definition", "interface", " address-family ipv4 vrf", " address-family ipv6 vrf")):
+            skipping = "Customer Blue" in line or line.strip() == "interface Ethernet0/2"
+        elif line.startswith(("router", "ip ", "l3vpn")) or line == "!\n":
+            skipping = False
+        if not skipping:
+            kept += line
+    assert "Blue" not in kept
+    return kept
+
+
+@pytest.mark.parametrize("victim", SERVICES)
+def test_S01_what_goes_while_a_service_is_away_is_swept_when_it_is_back(victim: str) -> None:
+    """A whole VRF is deconfigured in the tenth of a second in which the service does not run: no orphan is left."""
+
+    async def main() -> None:
+        bed = await mgre(RESTARTABLE)
+        router = bed.routers["pe1"]
+        blue = [label for label, row in labels(router) if row.vrf == "Customer Blue"]
+        assert len(blue) == 2
+        pings = Pings(bed, PAIRS[:4])
+        kill(router, victim)
+        await asyncio.sleep(0.01)
+        assert router.service(victim) is None
+        router.apply(Config.from_ios(without_blue(RESTARTABLE["pe1"])))
+        await asyncio.sleep(40)
+        assert_lost(pings, BACKOFF[0] if victim == "forwarder" else 0.0)
+        assert [label for label, _ in labels(router) if label in blue] == []
+        assert "Customer Blue" not in router.tables.fib.fibs
+        assert "Customer Blue" not in router.tables.vrfs.rows
+        assert "Ethernet0/2" not in router.tables.interfaces.rows
+        assert [key for key in router.tables.adjacencies.rows if key.interface == "Ethernet0/2"] == []
+        assert "Customer Blue" not in str(router.bus.rows(HostPortState))
+        assert stale(router) == []
+        # And the others have been told.
+        assert "65000:21" not in str(bed.routers["pe2"].execute("show ip bgp vpnv4 all").value)
+        await pings.stop()
+        await nothing_left(bed)
+
+    run(main())
+
+
+def test_S01_without_graceful_restart_only_the_neighbours_stop_sending() -> None:
+    """RFC 4271 6: they delete the routes of a session that ends. This node forwards all the while, and is back in seconds."""
+
+    async def main() -> None:
+        bed = await mgre()
+        router = bed.routers["pe1"]
+        pings = Pings(bed, PAIRS[:1])
+        await asyncio.sleep(1)
+        bed.forget()
+        kill(router, "bgp")
+        await asyncio.sleep(10)
+        await pings.stop()
+        await asyncio.sleep(1)
+        asked = [f for f in map(look, bed.frames("red1")) if f.inner[1] == bytes((10, 1, 3, 10))]
+        crossed = [f for f in map(look, bed.frames("pe1-core")) if f.inner[1] == bytes((10, 1, 3, 10)) and f.labels]
+        assert len(asked) == len(crossed) > 50
+        assert 0 < len(pings.lost) <= 15
+        assert pings.lost[-1][0] - pings.lost[0][0] < 3
         await nothing_left(bed)
 
     run(main())

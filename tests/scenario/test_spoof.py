@@ -86,7 +86,7 @@ def seen_by_customers(bed: MemoryTestbed, wanted: bytes = MARK) -> set[str]:
     """The links to customers on which a PE sent frames with these octets in them."""
     return {
         name
-        for name, link in bed._links.items()  # noqa: SLF001  (who sent a frame is not in the testbed's own answer)
+        for name, link in bed._links.items()
         if any(wanted in frame.octets and frame.sender.startswith("pe") for frame in link.frames)
     } - {"pe1-core", "pe2-core", "pe3-core", "pe1-pe2"}
 
@@ -222,7 +222,7 @@ def test_T01_rfc2784_2_3_rfc2890_2_1_gre_that_breaks_a_rule(fault: str) -> None:
 
 
 def test_T01_rfc2890_2_2_an_old_sequence_number() -> None:
-    """"A packet with a sequence number that is not greater than the last one is dropped silently": the second is late."""
+    """ "A packet with a sequence number that is not greater than the last one is dropped silently": the second is late."""
 
     async def tell(bed: MemoryTestbed) -> None:
         def numbered(number: int, payload: bytes) -> bytes:

@@ -124,7 +124,9 @@ def test_rfc4364_10_vpn_routes_through_an_asbr_are_swapped() -> None:
             assert await net.reaches(f"red{here}", f"10.1.{there}.10", size=301)
             assert await net.reaches(f"red{here}", f"2001:db8:{there}::10", size=301)
         # The ASBR keeps routes that no VRF of its own imports, and has one label for each (RD, prefix).
-        swaps = [label_of(net, "asbr", prefix) for prefix in ("10.1.1.0/24", "10.1.2.0/24", "2001:db8:1::", "2001:db8:2::")]
+        swaps = [
+            label_of(net, "asbr", prefix) for prefix in ("10.1.1.0/24", "10.1.2.0/24", "2001:db8:1::", "2001:db8:2::")
+        ]
         assert len({local for local, _ in swaps}) == 4
         assert all(out.isdigit() for _, out in swaps), swaps
         # On each link exactly one label (the next hop is direct: implicit null), another one on either side.

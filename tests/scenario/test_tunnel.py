@@ -82,9 +82,7 @@ SCENARIO = described(
         "red1": ("pe1 Ethernet0/1", "red1 eth0"),
         "red2": ("pe2 Ethernet0/1", "red2 eth0"),
     },
-    {
-        f"red{n}": [f"10.1.{n}.10/24", f"2001:db8:{n}::10/64", f"10.1.{n}.1", f"2001:db8:{n}::1"] for n in (1, 2)
-    },
+    {f"red{n}": [f"10.1.{n}.10/24", f"2001:db8:{n}::10/64", f"10.1.{n}.1", f"2001:db8:{n}::1"] for n in (1, 2)},
     {
         "core": PlainRouter(
             {"eth1": ["198.51.1.2/24"], "eth2": ["198.51.2.2/24"]},
@@ -126,7 +124,9 @@ async def story(bed: Any) -> None:
     assert not [f for f in crossed if f.protocol == 6], "TCP outside the tunnel"
 
     await bed.pause(12)
-    assert (await neighbour(bed, "pe1"))["established-transitions"] == 1, "longer than the hold time, and nothing happened"
+    assert (await neighbour(bed, "pe1"))["established-transitions"] == 1, (
+        "longer than the hold time, and nothing happened"
+    )
     forward(bed, "core", on=False)
     assert (await ping(bed, "red1", "10.1.2.10")).kind == "timeout"
     assert (await neighbour(bed, "pe1"))["session-state"] == "ESTABLISHED", "the loss itself ends nothing"
@@ -195,7 +195,9 @@ WIDE = text(1).replace("ip route 192.0.2.2 255.255.255.255", "ip route 192.0.2.0
 """pe1 reaches the tunnel's far end by a route that a more specific one can take the place of."""
 
 BY_BGP = text(2).replace(
-    " address-family vpnv4\n", " address-family ipv4\n  network 192.0.2.2 mask 255.255.255.255\n exit-address-family\n address-family vpnv4\n", 1
+    " address-family vpnv4\n",
+    " address-family ipv4\n  network 192.0.2.2 mask 255.255.255.255\n exit-address-family\n address-family vpnv4\n",
+    1,
 )
 
 

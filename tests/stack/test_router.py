@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
 
-from stack.events import RouteOffered
-from stack.testing import run
+import pytest
+import structlog
+from attrs import evolve, frozen
+
+from stack.addr import Prefix, parse_address
+from stack.bus import Message
+from stack.config import Config
+from stack.events import Delta, Route, RouteOffered, RouteSelected, Via
+from stack.ios.command import Command, Shown
+from stack.ios.grammar import CONFIG, Draft, Line
+from stack.ios.reader import read
+from stack.registry import ServiceSpec, load_specs
+from stack.router import Router
+from stack.service import Context, ServiceShell
+from stack.testing import MemoryNetwork, VirtualClock, run
+from stack.wiring import WiringError
 from tests.scenario.memory import Net
 
 PE = """
@@ -37,12 +54,8 @@ router bgp 65000
 route-map ONE permit 10
  set ip next-hop encapsulate l3vpn core
 """
-ONE = PE.format(
-    name="PE1", here="192.0.2.1", there="192.0.2.2", link="10.0.0.1", far="10.0.0.2", customer="10.1.1.1"
-)
-TWO = PE.format(
-    name="PE2", here="192.0.2.2", there="192.0.2.1", link="10.0.0.2", far="10.0.0.1", customer="10.1.2.1"
-)
+ONE = PE.format(name="PE1", here="192.0.2.1", there="192.0.2.2", link="10.0.0.1", far="10.0.0.2", customer="10.1.1.1")
+TWO = PE.format(name="PE2", here="192.0.2.2", there="192.0.2.1", link="10.0.0.2", far="10.0.0.1", customer="10.1.2.1")
 
 
 async def _pair() -> Net:
@@ -111,3 +124,106 @@ def test_a_default_route_that_comes_before_its_interface_is_no_recursion() -> No
         await net.stop()
 
     run(main(), strict=False)
+
+
+# --- a service of a third party, given to the router as it is --------------------------------------------------------------
+
+
+@frozen
+class IgpConfig:
+    metric: int = 10
+
+
+def _set_metric(draft: Draft, values: Mapping[str, Any]) -> None:
+    draft.put(IgpConfig(values["metric"]))
+
+
+class Igp(ServiceShell):
+    """Offers one route, and hears which ones routing chose."""
+
+    name = "igp"
+    produces = frozenset({RouteOffered})
+    consumes = frozenset({RouteSelected})
+
+    def __init__(self, config: IgpConfig, context: Context) -> None:
+        super().__init__(context)
+        self.config = config
+        self.heard: set[str] = set()
+
+    async def begin(self) -> None:
+        self.seat.subscribe(RouteSelected)
+        self.reconfigure(self.config)
+        self.seat.synced(RouteOffered)
+
+    def receive(self, message: Message) -> None:
+        if isinstance(message, Delta):
+            self.heard.update(map(str, message.rows))
+
+    def reconfigure(self, config: IgpConfig) -> None:
+        self.config = config
+        route = Route(115, (Via(parse_address("10.0.0.2")),), "isis", config.metric)
+        self.seat.publish(RouteOffered, {Prefix.parse("203.0.113.0/24"): route})
+
+
+IGP = ServiceSpec(
+    name="igp",
+    factory=Igp,
+    config=IgpConfig,
+    produces=Igp.produces,
+    consumes=Igp.consumes,
+    lines=(
+        Line(
+            CONFIG,
+            "igp metric {metric:int:1-100}",
+            "the metric of all routes",
+            edit=_set_metric,
+            show=lambda sections, _values: [{"metric": sections[IgpConfig].metric}],
+        ),
+    ),
+    commands=(Command("show igp", lambda scene, _values: Shown("", scene.service.config.metric)),),
+)
+
+
+def test_a_third_partys_service_joins_without_a_patch() -> None:
+    async def main() -> None:
+        specs = (*load_specs(), IGP)
+        world = MemoryNetwork(seed=1)
+        world.link(("pe1", "eth0"), ("core", "eth0"))
+        node = world.node("pe1")
+
+        def config(metric: int) -> Config:
+            return read(f"{ONE}\nigp metric {metric}\n", "pe1", specs).config
+
+        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+        async with Router(
+            config(33), network=node, clock=VirtualClock(), specs=specs, bindings={"Ethernet0/0": "eth0"}, log=log
+        ) as router:
+            await asyncio.sleep(1)
+            assert (await router.show("igp")).value == 33
+            assert "I     203.0.113.0/24 [115/33] via 10.0.0.2" in (await router.show("ip route")).text
+            assert "igp metric 33" in (await router.show("running-config")).text.splitlines()
+            service = router.service("igp")
+            assert isinstance(service, Igp)
+            assert "203.0.113.0/24" in service.heard
+            router.apply(config(44))
+            await asyncio.sleep(1)
+            assert router.service("igp") is service
+            assert json.loads((await router.show("igp")).json) == 44
+            assert "distance 115, metric 44" in (await router.show("ip route 203.0.113.9")).text
+        world.close()
+
+    run(main(), strict=False)
+
+
+def test_a_router_refuses_services_that_do_not_fit() -> None:
+    node = MemoryNetwork(seed=1).node("pe1")
+    for spec, why in (
+        (evolve(IGP, produces=frozenset({RouteSelected})), "RouteSelected has one owner, and routing and igp"),
+        (evolve(IGP, name="bgp"), "two services are called bgp"),
+        (evolve(IGP, writes=frozenset({"fib"})), "table fib has one writer, and routing and igp"),
+    ):
+        with pytest.raises(WiringError, match=why):
+            Router(Config(), network=node, specs=(*load_specs(), spec))
+    without = [spec for spec in load_specs() if spec.name != "routing"]
+    with pytest.raises(WiringError, match="bgp reads RouteSelected, and nobody publishes it"):
+        Router(Config(), network=node, specs=without)

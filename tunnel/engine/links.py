@@ -12,7 +12,16 @@ from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Link
 from tunnel.engine.profile import gre_overhead, primary_v4
 
-__all__ = ["RECURSIVE", "device_link", "is_ours", "link_local", "resolving", "root_cause", "tunnel_link", "tunnel_source"]
+__all__ = [
+    "RECURSIVE",
+    "device_link",
+    "is_ours",
+    "link_local",
+    "resolving",
+    "root_cause",
+    "tunnel_link",
+    "tunnel_source",
+]
 
 RECURSIVE = "recursive routing"
 """How the reason of a link begins that is down because it leads into itself."""

@@ -4,7 +4,7 @@ An entry exists for a neighbour that a route needs (wanted), or that a packet ne
 a second apart; answered, it is good for `REACHABLE` seconds and then asked again in place, so that traffic never waits;
 unanswered, it is dead, and says so. Own addresses are answered for. Nothing is learnt from strangers: a packet changes an
 entry that exists, and makes one only when it asks for one of our addresses. A full table gives up what never answered
-before what did, so that a scan of a network does not push out its hosts (RFC 6583 6.2).
+before what did, so that a scan of a network does not push out its hosts (RFC 6583).
 """
 
 from __future__ import annotations

@@ -80,6 +80,13 @@ class Inlet:
     labels: dict[int, LabelFlow] = field(factory=dict)
     flows: dict[str, Flows] = field(factory=dict)
 
+    def learn(self, label: int, flow: LabelFlow) -> None:
+        """What `label` leads to; what was counted under it so far stays counted."""
+        known = self.labels.get(label)
+        if known is not None:
+            flow.octets = known.octets
+        self.labels[label] = flow
+
     def harvest(self, counts: dict[int, int]) -> None:
         """Add what the fast path has counted by label."""
         for label, flow in self.labels.items():

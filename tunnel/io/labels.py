@@ -118,7 +118,7 @@ class Labels:
                 self.path.drop(Drop.LABEL_UNDER_AGGREGATE, arrival)
             return
         flows = self.path.flows(arrival.inlet, row.vrf)
-        arrival.inlet.labels[label] = LabelFlow(_VERSIONS.get(row.afi, 0), flows)
+        arrival.inlet.learn(label, LabelFlow(_VERSIONS.get(row.afi, 0), flows))
         self.path.ip(octets[4:], arrival)
 
     def _popped(self, octets: bytes, arrival: Arrival) -> None:
@@ -147,7 +147,7 @@ class Labels:
                 flow.rewrite = way
             else:
                 flow.flows = Flows(row.vrf, fixed=way)
-            arrival.inlet.labels[label] = flow
+            arrival.inlet.learn(label, flow)
         if depth == 1 and not out:
             self._pop_forward(inner, way, arrival)
         else:

@@ -276,8 +276,7 @@ class Path:
             elif since + WAIT <= now or (adjacency is not None and adjacency.reason):
                 del self.waiting[key]
                 self.counters.drop(Drop.UNRESOLVED, key.interface)
-                if adjacency is not None and adjacency.reason:
-                    self.complain(packet, arrival, Complaint.HOST)
+                self.complain(packet, arrival, Complaint.HOST)
 
     def gives_up(self) -> float | None:
         """When `release` must be called at the latest."""

@@ -24,8 +24,8 @@ class Endpoints:
     def add(self, address: bytes, count: int) -> None:
         """`count` more routes (or fewer, if negative)."""
         uses = self.uses.get(address, 0) + count
-        if uses > 0:
-            self.uses[address] = uses
+        if uses:
+            self.uses[address] = uses  # below 0 while a message that names a route twice is read
         else:
             self.uses.pop(address, None)
         self.changed.add(address)
@@ -40,7 +40,7 @@ class Endpoints:
         for address in self.changed:
             offered = self._offered.get(address)
             uses = self.uses.get(address, 0)
-            row = EndpointRow(address, uses) if uses and len(address) == 4 and address not in self.own else None
+            row = EndpointRow(address, uses) if uses > 0 and len(address) == 4 and address not in self.own else None
             if row == offered:
                 continue
             rows[L3VPN_TUNNEL, address] = row

@@ -64,8 +64,9 @@ class Swaps:
         return Swap(row.label)
 
     def hops_in_use(self) -> set[NextHopKey]:
-        """Next hops that must not be swept."""
-        return {labelled_hop(best) for loc, key in (*self.using, *self.coming) if (best := loc.best(key)) is not None}
+        """Next hops that must not be swept: labels lead there, or will as soon as routing says that it can be reached."""
+        places = [*self.using, *self.coming, *(at for hop in self.hops.hops.values() for at in hop.waiting_swaps)]
+        return {labelled_hop(best) for loc, key in places if (best := loc.best(key)) is not None}
 
     def moved(self, hop: Hop) -> list[tuple[LocRib, bytes]]:
         """The places whose label depends on `hop`, which says something else now."""

@@ -8,7 +8,7 @@ from bgp.config import NeighborConfig
 from bgp.engine.outputs import SyncedOut
 from bgp.engine.rib import Ribs
 from bgp.engine.rib.ribs import SWEEP_EVERY, SYNC_WITHIN
-from bgp.wire import IPV4_UNICAST, VPNV4, VPNV6
+from bgp.wire import IPV4_UNICAST, VPNV4, VPNV6, Nlri, Reach, Update
 from stack.addr import LAST_LABEL, Afi, Prefix, PrefixFec, Safi
 from stack.events import (
     L3VPN_TUNNEL,
@@ -31,7 +31,7 @@ from stack.events import (
     RouteOffered,
     Via,
 )
-from tests.bgp.engine.rib_world import World, attributes, config, ip, redistribute
+from tests.bgp.engine.rib_world import World, attributes, config, ip, key, redistribute
 
 V4 = (IPV4_UNICAST,)
 
@@ -130,6 +130,17 @@ def test_a_remote_pe_is_an_endpoint_from_its_first_to_its_last_route() -> None:
     world.down(peer)
     assert endpoints(world) == {}
     assert world.state[EndpointOffered][""] == {}
+
+
+def test_a_route_that_one_message_names_twice_is_one_use_of_its_endpoint() -> None:
+    world = World()
+    peer = world.peer("192.0.2.1")
+    twice = tuple(Nlri(key(VPNV4, "1:1 10.1.0.0/16"), (label,)) for label in (100, 101))
+    peer.say(Update(attributes=attributes(), reach=(Reach(VPNV4, ip("192.0.2.9"), twice),)))
+    assert endpoints(world) == {ip("192.0.2.9"): 1}
+    peer.withdraw(VPNV4, "1:1 10.1.0.0/16")
+    assert endpoints(world) == {}
+    assert world.ribs.endpoints.uses == {}
 
 
 def test_one_endpoint_of_two_neighbours_stays_until_both_let_go() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bgp.config import LabelMode
 from bgp.engine.decision import explain
 from bgp.engine.paths import Reason
+from bgp.engine.rib.ribs import SWEEP_EVERY
 from bgp.wire import IPV4_UNICAST, VPNV4, VPNV6
 from stack.addr import RD, Afi, Prefix, PrefixFec, SwapFec, VrfFec
 from stack.events import (
@@ -21,6 +22,8 @@ from stack.events import (
     InterfaceState,
     LabelWanted,
     NextHopKey,
+    NextHopRow,
+    NextHopState,
     NextHopWanted,
     PolicyState,
     ProfileRow,
@@ -393,13 +396,29 @@ def test_a_swapped_route_goes_when_its_labelled_next_hop_does_and_comes_back() -
     one.announce(VPNV4, ROUTE, attrs=attributes((65100,), ("1:1",)))
     assert two.received
     labelled = NextHopKey("", ip("10.1.1.3"), labelled=True)
-    from stack.events import NextHopRow, NextHopState
-
     number = world.hop_ids[labelled]
     world.tell(NextHopState, {labelled: NextHopRow(False, "no label to it", id=number)})
     assert two.received == {}
     world.tell(NextHopState, {labelled: NextHopRow(True, "", id=number)})
     assert two.received
+
+
+def test_a_swapped_route_waits_for_its_labelled_next_hop_as_long_as_it_takes() -> None:
+    world = World()
+    labelled = NextHopKey("", ip("10.1.1.3"), labelled=True)
+    world.answer_hops = False
+    one, two = world.peer("10.1.1.3", asn=65100), world.peer("10.1.1.4", asn=65101)
+    one.announce(VPNV4, ROUTE, attrs=attributes((65100,), ("1:1",)))
+    world.tell(NextHopState, {labelled._replace(labelled=False): NextHopRow(True, "", id=1)})
+    world.tell(NextHopState, {labelled: NextHopRow(False, "no label to it", id=2)})
+    world.pass_time(SWEEP_EVERY)
+    assert labelled in world.state[NextHopWanted][""]
+    assert two.received == {}
+    world.tell(NextHopState, {labelled: NextHopRow(True, "", id=2)})
+    assert list(two.received) == ["1:1:10.1.0.0/16"]
+    one.withdraw(VPNV4, ROUTE)
+    world.pass_time(SWEEP_EVERY)
+    assert world.state[NextHopWanted][""] == {}
 
 
 def test_allowas_in_lets_spokes_of_one_as_hear_each_other() -> None:

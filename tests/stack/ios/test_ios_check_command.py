@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stack.ios.check import EXIT_CONFIG, EXIT_ERRORS, check_file
+from stack.ios.check import EXIT_CONFIG, check_file
 
 
 def test_clean_file(tmp_path, specs, capsys):
@@ -12,7 +12,7 @@ def test_clean_file(tmp_path, specs, capsys):
     path.write_text("hostname PE4\nip cef\n")
     assert check_file(path, specs=specs) == 0
     out = capsys.readouterr().out
-    assert f"{path}: note: line 2: has no effect" in out
+    assert f"{path}:2: note: has no effect" in out
     assert out.endswith(f"{path}: 1 note\n")
 
 
@@ -25,11 +25,19 @@ def test_faulty_file_exits_2_with_place_and_caret(tmp_path, specs, capsys):
     assert captured.err.startswith(f"{path}:1: in mode config:\n    hostnme PE4\n    ^^^^^^^\n")
 
 
-def test_errors_that_can_be_read_exit_1(tmp_path, specs, capsys):
+def test_errors_that_can_be_read_exit_2_too(tmp_path, specs, capsys):
     path = tmp_path / "pe.cfg"
-    path.write_text("interface Ethernet0/0\n vrf forwarding nowhere\n")
-    assert check_file(path, specs=specs) == EXIT_ERRORS == 1
-    assert "there is no VRF called 'nowhere'" in capsys.readouterr().out
+    path.write_text(
+        "ip vrf somewhere\ninterface Ethernet0/0\n ip vrf forwarding somewere\n"
+        "interface Ethernet0/1\n vrf forwarding somewere\n"
+    )
+    assert check_file(path, specs=specs) == EXIT_CONFIG
+    out = capsys.readouterr().out
+    for line, interface in ((3, "Ethernet0/0"), (5, "Ethernet0/1")):
+        assert (
+            f"{path}:{line}: error: there is no VRF called 'somewere': {interface} would be in no table "
+            "(`vrf forwarding somewere`); did you mean `somewhere`?\n"
+        ) in out
 
 
 def test_json(tmp_path, specs, capsys):

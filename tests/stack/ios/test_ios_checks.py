@@ -92,7 +92,7 @@ CASES = {
         ("set ip next-hop encapsulate l3vpn core", "set ip next-hop encapsulate l3vpn cor"),
         "warning",
         "there is no L3VPN profile called 'cor'",
-        "route-map over permit 10",
+        "set ip next-hop encapsulate l3vpn cor",
     ),
     "missing route map": (
         ("route-map over in", "route-map ovre in"),
@@ -296,7 +296,8 @@ def test_worst_first_and_lines_without_effect_as_notes(table, specs):
     assert found[-1].line == "ip cef"
     assert found[-1].number == 1
     assert str(found[0]) == (
-        "error: line 15: there is no VRF called 'Bleu': Ethernet0/1.10 would be in no table (`vrf forwarding Bleu`)"
+        "15: error: there is no VRF called 'Bleu': Ethernet0/1.10 would be in no table (`vrf forwarding Bleu`); "
+        "did you mean `Blue`?"
     )
 
 

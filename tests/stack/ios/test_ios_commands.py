@@ -162,6 +162,17 @@ def test_completion_and_help(interpreter):
     assert ("<an IPv4 or IPv6 address>", "") in interpreter.help("show ip bgp vpnv4 all ")
 
 
+def test_a_question_mark_lists_what_may_follow(interpreter):
+    def asked(line):
+        return interpreter.resolve(line).command.run(None, {}).text.splitlines()
+
+    assert [line.split()[0] for line in asked("?")] == ["clear", "send", "show"]
+    assert asked("show r?") == ["  running-config  help of running-config"]
+    assert asked("show ip bgp summary ?") == ["  <cr>"]
+    with pytest.raises(CommandError, match="nothing is known that begins with 'shwo x'"):
+        asked("shwo x?")
+
+
 def test_names_are_asked_anew_for_each_line():
     held = ["A"]
     commands = [Command("show vrf {vrf:name} [{interface:interface}]", lambda _scene, _values: Shown(""))]

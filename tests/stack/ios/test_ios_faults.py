@@ -167,6 +167,21 @@ def test_typing_error_in_a_line_that_enters_a_mode_is_one_fault(fails):
     assert [fault.number for fault in error.faults] == [1]
 
 
+def test_lines_under_one_that_failed_to_enter_a_mode_go_with_it(fails):
+    text = (
+        "interface Lopback0\n ip address 192.0.2.1 255.255.255.255\n no shutdown\n exit\n"
+        "router bgp 65010 sixty\n neighbor 192.0.2.7 remote-as 65010\n address-family vpnv4\n"
+        "  neighbor 192.0.2.7 activate\n exit-address-family\n"
+        "ip route 198.51.100.0 255.255.255.0 192.0.2.9\n neighbor 192.0.2.8 remote-as 65010\n"
+    )
+    first, second, third = fails(text).faults
+    assert (first.number, first.also) == (1, (2, 3, 4))
+    assert "the 3 lines under it go with it" in str(first)
+    assert (second.number, second.also) == (5, (6, 7, 8, 9))
+    assert third.number == 11  # a line that was taken ended it
+    assert third.why == "this line stands in config-router or config-router-af, not here"
+
+
 def test_peer_group_is_looked_for_at_the_end_of_the_text(fails, loads):
     listen = f"{ROUTER}\n bgp listen range 192.0.2.0/24 peer-group far\n"
     made = " neighbor far peer-group\n"

@@ -242,7 +242,9 @@ class EngineMachine(RuleBasedStateMachine):
     def way(self, address: bytes, labelled: bool, row: NextHopRow | None, settle: bool) -> None:
         self.say(NextHopState, "routing", {NextHopKey("", address, labelled=labelled): row}, settle)
 
-    @rule(name=st.sampled_from(["Loopback0", "Loopback1"]), use=st.sampled_from([None, "update-source", "bgp next-hop"]))
+    @rule(
+        name=st.sampled_from(["Loopback0", "Loopback1"]), use=st.sampled_from([None, "update-source", "bgp next-hop"])
+    )
     def source(self, name: str, use: str | None) -> None:
         self.say(SourceOffered, "bgp", {name: use and SourceRow(use)}, settle=True)
 
@@ -252,11 +254,16 @@ class EngineMachine(RuleBasedStateMachine):
         wanted = True if key.interface.startswith("Ethernet") and key.address else wanted
         self.say(AdjacencyWanted, "routing", {key: wanted}, settle)
 
-    @rule(vrf=st.sampled_from(["", "red"]), row=st.sampled_from([None, HostPortRow("ls-0", 1500), HostPortRow("ls-1", 1500)]))
+    @rule(
+        vrf=st.sampled_from(["", "red"]),
+        row=st.sampled_from([None, HostPortRow("ls-0", 1500), HostPortRow("ls-1", 1500)]),
+    )
     def host_port(self, vrf: str, row: HostPortRow | None) -> None:
         self.say(HostPortState, "forwarder", {vrf: row}, settle=True)
 
-    @rule(text=st.sampled_from(["10.50.0.0/16", "203.0.113.0/24", "0.0.0.0/0"]), hop=st.sampled_from([None, 0, 1, 2, 3]))
+    @rule(
+        text=st.sampled_from(["10.50.0.0/16", "203.0.113.0/24", "0.0.0.0/0"]), hop=st.sampled_from([None, 0, 1, 2, 3])
+    )
     def route(self, text: str, hop: int | None) -> None:
         row = None if hop is None else Selected("static", STATIC, hop, 0.0)
         self.say(RouteSelected, "routing", {Prefix.parse(text): row}, settle=True)
@@ -300,4 +307,4 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TestEngineMachine = EngineMachine.TestCase
-TestEngineMachine.settings = settings(max_examples=3000, stateful_step_count=40, deadline=None)
+TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -389,7 +389,7 @@ def addresses(count: int, start: int = 100) -> Iterable[bytes]:
     return (bytes((10, 1, 1, start + number)) for number in range(count))
 
 
-def test_rfc6583_6_2_a_scan_does_not_push_out_hosts_that_answer(small: int) -> None:
+def test_a_scan_does_not_push_out_hosts_that_answer(small: int) -> None:
     neighbours = table()
     hosts = list(addresses(small - 2))
     for now, address in enumerate(hosts):

@@ -70,6 +70,14 @@ def test_hex_of_a_packet_out_of_the_tunnel(world):
     ]
 
 
+def test_octets_under_a_label_are_counted_whatever_way_packets_take(world):
+    for _ in range(3):
+        world.into("gre", labelled(IN4, 18))
+    world.into("gre", labelled(udp4(REMOTE, CE, ttl=1), 18), labelled(udp4(REMOTE, ip("10.1.0.77")), 18))
+    world.into("gre", labelled(udp4(REMOTE, STRANGER, ttl=9), 40), labelled(IN4, 40), labelled(IN4, 40, ttl=1))
+    assert world.forwarder.label_octets() == {18: 5 * 40, 40: 3 * 40}
+
+
 def test_to_a_tun_attachment(world):
     packet = udp4(REMOTE, ip("10.3.0.2"))
     assert world.same("gre", labelled(packet, 18)) == {TUN0: [lower_ttl(packet)]}
