@@ -28,6 +28,7 @@ from stack.events import (
     Interface,
     InterfaceKind,
     InterfaceOffered,
+    InterfaceRow,
     InterfaceState,
     LabelWanted,
     LinkRow,
@@ -134,6 +135,7 @@ class Engine:
     neighbours: Neighbours = field(init=False)
     _published: dict[Topic[Any, Any], _Published] = field(factory=dict)
     _kernel_routes: dict[Prefix, Route] = field(factory=dict)
+    _adopted: dict[str, InterfaceRow] = field(factory=dict)
     _mirrored_at: int = -1
     _dirty_names: set[str] = field(factory=set)
     _dirty_keys: set[AdjacencyKey] = field(factory=set)
@@ -178,11 +180,13 @@ class Engine:
 
     def kernel_routes(self, routes: Iterable[HostRoute]) -> list[Output]:
         """The routes of the host's default table that are not ours: offered to routing, as the last resort."""
+        routes = tuple(routes)
+        self._adopt_devices({route.device for route in routes})
         names = {i.row.device: i.name for i in self.interfaces.values() if mirror.is_kernels(i) and i.row.device}
         found: dict[Prefix, Route] = {}
         for route in routes:
             interface = names.get(route.device)
-            if interface is not None and route.via:
+            if interface is not None and not self._connected(interface, route):
                 via = Via(route.via, interface)
                 known = found.get(route.prefix)
                 others = () if known is None else tuple(other for other in known.vias if other != via)
@@ -191,6 +195,27 @@ class Engine:
         rows.update((prefix, row) for prefix, row in found.items() if self._kernel_routes.get(prefix) != row)
         self._kernel_routes = found
         return [Publish(RouteOffered, rows, DEFAULT_VRF)] if rows else []
+
+    def _connected(self, interface: str, route: HostRoute) -> bool:
+        """Whether the host has the route because of an address that we gave the interface."""
+        return not route.via and any(map(route.prefix.covers, self.interfaces[interface].addresses))
+
+    def _adopt_devices(self, used: set[str]) -> None:
+        """Devices that the host routes by and the configuration says nothing of (an uplink that FRR or the
+        distribution takes care of) become interfaces of the default VRF, called as the host calls them: else the way to
+        the other PEs could not be seen. They stay the host's: nothing is put on them."""
+        owners = self.rows.by_owner(InterfaceOffered)
+        offered = [row for owner, rows in owners.items() if owner != OWNER for row in rows.values()]
+        taken = {row.device for row in offered} | {row.name for row in offered}
+        taken |= {row.device for row in self.rows.merged(HostPortState).values()}
+        adopted = {
+            name: InterfaceRow(name, InterfaceKind.ETHERNET, mtu=device.mtu, device=name, description="the host's own")
+            for name, device in self.devices.items()
+            if name in used and name not in taken and device.mac
+        }
+        if adopted != self._adopted:
+            self._adopted = adopted
+            self._all_dirty = True
 
     def _interfaces_changed(self, delta: Delta, now: float) -> None:
         for name, row in delta.rows.items():
@@ -313,7 +338,7 @@ class Engine:
                 if name not in self.provisions or self.provisions[name].row != p.row
             ]
             self.provisions = new
-        rows = {row.name: row for p in new.values() for row in p.interfaces}
+        rows = {**self._adopted, **{row.name: row for p in new.values() for row in p.interfaces}}
         outputs += self._topic(InterfaceOffered).replace(rows)
         outputs += self._topic(ProfileState).replace({name: p.row for name, p in new.items()})
         outputs += self._topic(AddressOffered).replace(dict(self._link_locals()))

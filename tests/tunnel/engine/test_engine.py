@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from stack.addr import Prefix, PrefixFec, parse_address
+from stack.addr import Prefix, PrefixFec, format_address, parse_address
 from stack.events import (
     L3VPN_TUNNEL,
     AddressRow,
@@ -532,6 +532,28 @@ def test_routes_that_the_kernel_had_are_offered_as_the_last_resort() -> None:
     assert route.vias == (Via(CORE, "Ethernet0/0"),)
     node.take(node.engine.kernel_routes([]))
     assert not node.rows(RouteOffered, "")
+
+
+def test_a_device_that_only_the_host_knows_is_taken_for_an_interface_of_the_default_vrf() -> None:
+    """The mGRE document's own listing has no interface towards the core: the host's routes lead to the other PEs."""
+    node = pe()
+    mac = b"\2\0\0\0\0\x77"
+    node.engine.devices_changed([*node.engine.devices.values(), Device("up0", 77, mac, 1400, up=True)])
+    far, near = HostRoute(Prefix(PE2, 32), CORE, "up0"), HostRoute(Prefix.parse("10.0.12.0/24"), b"", "up0")
+    node.take(node.engine.kernel_routes([far, near]))
+    node.settle()
+    assert not node.rows(RouteOffered, "")
+    row = node.rows(InterfaceOffered)["up0"]
+    assert (row.kind, row.vrf, row.device, row.mtu) == (InterfaceKind.ETHERNET, "", "up0", 1400)
+    node.tell(InterfaceState, {"up0": Interface(row, 77, True, 1400, mac, {})})
+    node.take(node.engine.kernel_routes([far, near]))
+    vias = {str(prefix): route.vias for prefix, route in node.rows(RouteOffered, "").items()}
+    assert vias == {f"{format_address(PE2)}/32": (Via(CORE, "up0"),), "10.0.12.0/24": (Via(b"", "up0"),)}
+    # Once the configuration speaks of the device, it is the configuration's.
+    node.tell(InterfaceOffered, {"Ethernet0/7": evolve(row, name="Ethernet0/7")}, "router")
+    node.take(node.engine.kernel_routes([far]))
+    node.settle()
+    assert "up0" not in node.rows(InterfaceOffered)
 
 
 def test_an_interface_without_a_device_is_down_and_says_so() -> None:
