@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bgp.config import BgpConfig, NeighborConfig
 from stack.addr import DEFAULT_VRF, Safi, format_address
+from stack.config import NodeConfig
 from stack.ios.grammar import Claim, Finding, Reference, Sections
 
 __all__ = ["CHECKS"]
@@ -18,11 +19,14 @@ _NO_MAP = "a route map that does not exist"
 
 def check_bgp(config: Sections) -> Iterator[Said]:
     bgp = config[BgpConfig]
+    own = {(i.vrf, one.address) for i in config[NodeConfig].interfaces.values() for one in i.addresses if not one.eui64}
     for name, group in bgp.peer_groups.items():
         yield from _peer(name, group, bgp)
     for neighbor in bgp.neighbors.values():
         who = format_address(neighbor.address)
         yield from _peer(who, neighbor, bgp)
+        if (neighbor.vrf, neighbor.address) in own:
+            yield Finding("warning", f"neighbour {who} is an address of this node itself", f"neighbor {who}")
         group_as = bgp.peer_groups[neighbor.peer_group].remote_as if neighbor.peer_group in bgp.peer_groups else 0
         if not (neighbor.remote_as or group_as):
             yield Finding(

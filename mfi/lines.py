@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from attrs import evolve
 
 from mfi.config import MfiConfig
 from stack.addr import FIRST_UNRESERVED_LABEL, LAST_LABEL
-from stack.ios.grammar import CONFIG, Line, Place, Refusal, Values, section, setting, value
+from stack.ios.grammar import CONFIG, Claim, Line, Place, Refusal, Sections, Values, section, setting, value
 
-__all__ = ["LINES"]
+__all__ = ["CHECKS", "LINES"]
 
 _MFI: Place[MfiConfig] = section(MfiConfig)
 _LABEL = f"int:{FIRST_UNRESERVED_LABEL}-{LAST_LABEL}"
@@ -62,3 +62,13 @@ LINES: tuple[Line, ...] = (
     ),
 )
 """The rows of package mfi."""
+
+
+def check_mfi(config: Sections) -> Iterator[Claim]:
+    """Which labels are kept for static bindings, for whoever makes some."""
+    mfi = config[MfiConfig]
+    if mfi.static_last:
+        yield Claim("static-labels", "range", "", (mfi.static_first, mfi.static_last))
+
+
+CHECKS = (check_mfi,)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mfi.config import MfiConfig
 from mfi.engine import Engine, Publish, fec_text
-from mfi.lines import LINES
+from mfi.lines import CHECKS, LINES
 from mfi.show import COMMANDS
 from stack.bus import Message
 from stack.events import Delta, LabelBound, LabelWanted, Synced
@@ -102,6 +102,7 @@ SERVICE = ServiceSpec(
     consumes=frozenset({LabelWanted}),
     writes=frozenset({"lfib"}),
     lines=LINES,
+    checks=CHECKS,
     commands=COMMANDS,
     rank=20,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.addr import format_address
+from stack.addr import DEFAULT_VRF, format_address, netmask
+from stack.config import InterfaceConfig, NodeConfig
 from stack.ios.grammar import Claim, Finding, Reference, Sections
 from stack.policy.routemap import default_route_map
 from tunnel.config import L3vpnProfile, TransportProtocol, TunnelConfig, TunnelInterface, TunnelMode
@@ -23,16 +24,22 @@ def check_tunnel(config: Sections) -> Iterator[Said]:
         if index:
             yield Finding("warning", f"L3VPN profile {profile.name!r} is not provisioned: {ONE_TUNNEL}", line)
         else:
-            yield from _profile(profile, line)
+            yield from _profile(profile, line, config[NodeConfig].interfaces.get(profile.source))
     for one in tunnel.tunnels.values():
         yield from _interface(one)
+    for binding in tunnel.bindings:
+        if binding.local is not None:
+            where = f"{format_address(binding.prefix.network)} {netmask(binding.prefix.length)}"
+            yield Claim("static-label", str(binding.local), f"mpls static binding ipv4 {where}", binding.local)
 
 
-def _profile(profile: L3vpnProfile, line: str) -> Iterator[Said]:
+def _profile(profile: L3vpnProfile, line: str, source: InterfaceConfig | None) -> Iterator[Said]:
     if profile.source:
         source_line = f"transport ipv4 source {profile.source}"
         yield Claim("transport-source", profile.source, source_line)
         yield Reference("interface", profile.source, source_line, "the tunnel has no source")
+        if source is not None and (fault := _unfit(source)):
+            yield Finding("warning", f"{source.name} {fault}: the tunnel stays down", source_line)
     else:
         yield Claim("automatic-source", profile.name, line)
     if profile.mdt_loopback and profile.mdt_loopback == profile.source:
@@ -47,6 +54,17 @@ def _profile(profile: L3vpnProfile, line: str) -> Iterator[Said]:
         yield Finding(
             "error", "MPLS-in-IP would go round the key and the protection of the tunnel", "protocol mpls-in-ip"
         )
+
+
+def _unfit(source: InterfaceConfig) -> str:
+    """Why an interface cannot be a transport source ('' if it can)."""
+    if source.vrf != DEFAULT_VRF:
+        return f"is in VRF {source.vrf!r}, not in the transport network"
+    if source.shutdown:
+        return "is shut down"
+    if not (source.unnumbered or source.negotiated or any(len(one.address) == 4 for one in source.addresses)):
+        return "has no IPv4 address"
+    return ""
 
 
 def _interface(tunnel: TunnelInterface) -> Iterator[Said]:

@@ -4,7 +4,8 @@ A package's check takes the configuration and yields findings, claims (`there is
 (`this line speaks of route map Y`). Here they meet, so that no package needs to know another.
 
 Claims that are compared: `update-source`, `bgp-next-hop` and `transport-source` (interfaces); `automatic-source` (a profile
-that takes its source from BGP); `tunnel` (an interface; `about`: the VRF and address of its far end); `profile`.
+that takes its source from BGP); `tunnel` (an interface; `about`: the VRF and address of its far end); `profile`;
+`static-labels` (`about`: first and last) and `static-label` (`about`: the label).
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def check_config(config: Config, specs: Iterable[Any] | None = None) -> tuple[Fi
     found |= dict.fromkeys(_sources(claims))
     found |= dict.fromkeys(_unused_profiles(config.node, claims))
     found |= dict.fromkeys(_looping_tunnels(config.node, claims))
+    found |= dict.fromkeys(_static_labels(claims))
     return tuple(sorted(found, key=_rank))
 
 
@@ -297,6 +299,16 @@ def _looping_tunnels(node: NodeConfig, claims: Claims) -> Iterator[Finding]:
         if _leaves_by(node, vrf, destination) == name:
             text = f"{name}'s destination {format_address(destination)} is routed into {name} itself"
             yield Finding("error", text, claim.line)
+
+
+def _static_labels(claims: Claims) -> Iterator[Finding]:
+    """Labels given by hand that are not among those kept for it: another prefix may have them already."""
+    for kept in claims.get("static-labels", {}).values():
+        first, last = kept.about
+        for claim in claims.get("static-label", {}).values():
+            if not first <= claim.about <= last:
+                text = f"label {claim.about} is not among the static ones ({first} to {last}): it may be in use already"
+                yield Finding("warning", text, claim.line)
 
 
 def _leaves_by(node: NodeConfig, vrf: str, address: bytes) -> str:

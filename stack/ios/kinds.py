@@ -133,6 +133,10 @@ def _plain_pair(text: str) -> str:
     """int() takes more than digits: `1_0`, blanks, other scripts."""
     if not _PAIR.fullmatch(text):
         raise ValueError(f"{text!r} is not ASN:NUMBER or A.B.C.D:NUMBER")
+    head, _, number = text.partition(":")
+    most = 0xFFFF if "." in head or int(head) > 0xFFFF else 0xFFFFFFFF  # RFC 4364 4.2: eight octets in all
+    if int(number) > most:
+        raise ValueError(f"{text!r}: after {head} the number is at most {most}")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import permutations
 from typing import Any, NamedTuple
@@ -154,10 +155,12 @@ async def mesh(conduct: Conduct, check: Check) -> str:
     pairs = list(permutations(hosts, 2))
     if not pairs:
         raise Red(f"hosts of {customer}: {len(hosts)}, two are wanted to ping each other")
+    addresses = {host: _address(conduct, host, family) for host in hosts}
     silent = list(pairs)
 
     async def look_once() -> str:
-        answers = [(pair, await _ping(conduct, pair[0], _address(conduct, pair[1], family))) for pair in silent]
+        pings = [_ping(conduct, one, addresses[other]) for one, other in silent]
+        answers = list(zip(silent, await asyncio.gather(*pings), strict=True))
         silent[:] = [pair for pair, answer in answers if not answer.ok]
         seen = f"{len(pairs) - len(silent)} of {len(pairs)} pairs"
         if silent:

@@ -5,6 +5,7 @@ The values behind `--json` hold all that the tables know: also the candidates th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -290,11 +291,16 @@ _HARDWARE = {
 }
 
 
+def _in_order(name: str) -> tuple[str, tuple[int, ...]]:
+    """Sorts Ethernet0/2 before Ethernet0/10."""
+    return re.split(r"\d", name, maxsplit=1)[0], tuple(map(int, re.findall(r"\d+", name)))
+
+
 def interfaces(rows: Iterable[Interface], name: str | None = None) -> Shown:
     """`show interfaces [NAME]`."""
     lines: list[str] = []
     value = []
-    for interface in sorted(rows, key=lambda row: row.index):
+    for interface in sorted(rows, key=lambda row: _in_order(row.name)):
         if name in {None, interface.name}:
             lines += _interface_lines(interface)
             value.append(_plain_interface(interface))
@@ -363,7 +369,7 @@ def interface_brief(rows: Iterable[Interface]) -> Shown:
     """`show ip interface brief`."""
     lines = [f"{'Interface':<26} {'IP-Address':<15} OK? Method {'Status':<21} Protocol"]
     value = []
-    for interface in sorted(rows, key=lambda row: row.index):
+    for interface in sorted(rows, key=lambda row: _in_order(row.name)):
         address, method = "unassigned", "unset"
         for octets, own in interface.addresses.items():
             if len(octets) == 4:

@@ -45,6 +45,11 @@ class Adjacency:
     reason: str = ""
     created: float = 0.0
 
+    def takes(self, *, labelled: bool) -> bool:
+        """Whether such packets can be sent there now. On a device of the kernel's, which resolves for IP itself, labelled
+        frames wait for the MAC."""
+        return self.complete and bool(self.rewrite or not labelled or self.kind is not AdjacencyKind.HOST)
+
 
 @define(eq=False)
 class AdjacencyTable(KeyedTable[AdjacencyKey, Adjacency]):

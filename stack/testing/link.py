@@ -131,8 +131,9 @@ class Link:
     def unplug(self) -> None:
         """As `cut`, and both devices lose their carrier."""
         self.is_cut = True
-        self._unplugged = [nic for nic in self._nics if nic.carrier]
-        for nic in self._unplugged:
+        unplugged = [nic for nic in self._nics if nic.carrier]
+        self._unplugged += unplugged
+        for nic in unplugged:
             nic.set_carrier(up=False)
 
     def heal(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stack.lab.namespace import Namespace, World
+from tests.conftest import require_tool
 from tests.interop.nodes import Node
 
 PE = """
@@ -101,7 +102,7 @@ def pe_config(
 
 def ip(namespace: Namespace, *words: str) -> str:
     """What the `ip` program does and says inside."""
-    command = ["ip", *words]
+    command = [require_tool("ip"), *words]
     done = namespace.run(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout

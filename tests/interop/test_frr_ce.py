@@ -155,7 +155,6 @@ def no_vrf_knows_the_others(node: Node, ces: dict[str, Frr]) -> None:
         six = ces[vrf].until("show bgp ipv6 unicast", lambda value: "2001:db8:60::/64" in value["routes"])
         (path,) = six["routes"]["2001:db8:60::/64"]
         assert path["path"] == "65000"
-        # A global next hop, and on the shared link our link-local one beside it (RFC 2545 3).
         hops = {hop["scope"]: hop["ip"] for hop in path["nexthops"]}
         assert hops["global"] == "2001:db8:ce::1"
 

@@ -90,9 +90,9 @@ def test_trap_7_the_answer_of_ip_gre_is_kept_in(world: World, tmp_path: Path) ->
 
 def our_node_works_in_there(world: World, uml: UserModeLinux, node: Node, folder: Path) -> None:
     start_inside(uml, folder)
-    node.until("show ip route vrf red", lambda value: "10.1.2.0/24" in str(value))
+    node.until("show ip route vrf red", lambda value: "10.1.2.0/24" in str(value), within=60)
     node.until("show ipv6 route vrf red", lambda value: "2001:db8:2::/64" in str(value))
-    uml.run(until_it_has("10.1.1.0/24"))
+    uml.run(until_it_has("10.1.1.0/24"), within=60)
     for destination in ("10.1.2.10", "2001:db8:2::10"):
         with Prober(destination, namespace=world.namespaces["red1"]) as prober:
             replies = prober.ping(5, timeout=2)

@@ -68,7 +68,7 @@ ip -f mpls route add 800 dev red && ip -f mpls route add 801 dev red
 """
 
 TUNNEL = """
-ip link del gre1 2>/dev/null; ip link add gre1 type gre local 192.0.2.8 remote 192.0.2.1 ttl 64 {options}
+ip link del gre1 2>/dev/null; ip link add gre1 type {kind} local 192.0.2.8 remote 192.0.2.1 ttl 64 {options}
 ip link set gre1 up mtu 1400 && sysctl -qw net.mpls.conf.gre1.input=1
 ip route replace 10.1.1.0/24 vrf red encap mpls {v4} dev gre1
 ip -6 route replace 2001:db8:1::/64 vrf red encap mpls {v6} dev gre1
@@ -96,7 +96,8 @@ class Far:
             self.pe.configure(config)
             self.pe.until("show running-config", lambda value: f" protocol {protocol}" in value["configuration"])
         v4, v6 = self.labels["10.1.1.0/24"], self.labels["2001:db8:1::/64"]
-        for line in TUNNEL.format(options=options, v4=v4, v6=v6).strip().splitlines():
+        kind = "gre" if protocol.startswith("gre") else "ipip"
+        for line in TUNNEL.format(kind=kind, options=options, v4=v4, v6=v6).strip().splitlines():
             self.uml.run(line)
         self.pe.until("show ip cef vrf red tunnel 0", lambda value: "10.8.0.0/24" in str(value))
 
@@ -142,9 +143,9 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
 
 @pytest.mark.parametrize(
     ("protocol", "options"),
-    [("gre key 77", "key 77"), ("gre", ""), ("gre", "ocsum oseq")],
+    [("gre key 77", "key 77"), ("mpls-in-ip", "mode mplsip"), ("gre", ""), ("gre", "ocsum oseq")],
 )
-def test_rfc4023_4_labelled_gre_to_and_from_linux(far: Far, tmp_path: Path, protocol: str, options: str) -> None:
+def test_rfc4023_3_labelled_packets_to_and_from_linux(far: Far, tmp_path: Path, protocol: str, options: str) -> None:
     """`ocsum oseq`: Linux sends GRE checksums and sequence numbers, which we do not, and take (RFC 2784 2.1, 2890 2.2)."""
     far.tunnel(protocol, options)
     dropped = far.drops()
@@ -156,8 +157,9 @@ def test_rfc4023_4_labelled_gre_to_and_from_linux(far: Far, tmp_path: Path, prot
                 assert [reply.kind for reply in replies] == ["reply"] * 3, (replies, far.pe.text("show counters drops"))
         for destination in ("10.1.1.10", "2001:db8:1::10"):
             assert " 3 received" in far.ping(destination)
-    # 6 echoes each way and family from here, 3 from there, and the answers; nothing of the customers' outside of GRE.
-    assert capture.total(protocol=47, gre=0x8847) == 2 * (2 * 2 * 3 + 2 * 3)
+    # 6 echoes of each family from here, 3 from there, and the answers; nothing of the customers' outside of the tunnel.
+    wanted = {"protocol": 137} if protocol == "mpls-in-ip" else {"protocol": 47, "gre": 0x8847}
+    assert capture.total(**wanted) == 2 * 2 * (2 * 3 + 3)
     assert capture.total(protocol=1) == 0
     assert far.drops() == dropped
 

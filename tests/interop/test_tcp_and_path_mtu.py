@@ -81,7 +81,8 @@ def text(number: int, attachment: str = "") -> str:
 @pytest.fixture(scope="module")
 def vpn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vpn]:
     require_root()
-    require_tool("iperf3")
+    for program in ("iperf3", "ss", "tshark"):
+        require_tool(program)
     folder = tmp_path_factory.mktemp("vpn")
     with World() as world, ExitStack() as stack:
         bridge(world)
@@ -153,7 +154,7 @@ def test_trap_1_tcp_by_path_mtu_discovery(vpn: Vpn, destination: str, tmp_path: 
     assert report["end"]["sum_received"]["bits_per_second"] >= FLOOR
     refused = after.get("TOO_BIG", 0) - before.get("TOO_BIG", 0)
     told = after.get("ICMP_SENT", 0) - before.get("ICMP_SENT", 0)
-    assert 0 < told <= refused < 100
+    assert 0 < told <= refused < 100, (before, after)
     frames = decode(tmp_path / "core.pcap")
     assert len([frame for frame in frames if frame.inner.startswith(("ip:tcp", "ipv6:tcp"))]) > 500
     assert faults(frames) == []

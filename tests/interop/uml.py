@@ -18,7 +18,7 @@ from typing import Self
 from stack.lab.namespace import Namespace
 from tests.conftest import require_tool
 
-MODULES = ("ip_gre", "mpls_router", "mpls_iptunnel", "mpls_gso", "vrf", "veth", "tun", "nf_tables")
+MODULES = ("ip_gre", "mpls_router", "mpls_iptunnel", "mpls_gso", "ipip", "vrf", "veth", "tun", "nf_tables")
 BOOT_WITHIN = 60.0
 
 INIT = """#!/bin/sh
@@ -46,7 +46,8 @@ class UserModeLinux:
 
     def __init__(self, namespace: Namespace, folder: Path, *, tap: str = "tap0") -> None:
         self._linux = require_tool("linux.uml")
-        require_tool("modprobe")
+        for program in ("modprobe", "ip", "ping", "sysctl"):  # it has the machine's programs
+            require_tool(program)
         self._namespace = namespace
         self._tap = tap
         self._init = folder / "init"

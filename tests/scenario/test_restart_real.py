@@ -95,7 +95,7 @@ async def one_after_another(bed: KillableTestbed) -> None:
             return (await processes(bed))[victim] == wanted
 
         await until(bed, back, within=10)
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(2.5)
         lost = [(at, reply) for at, reply in replies if not reply.ok]
         assert len(replies) > 100
         if victim == "forwarder":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +19,7 @@ from stack.config import Config
 from stack.events import Delta, Route, RouteOffered, RouteSelected, Via
 from stack.ios.command import Command, Shown
 from stack.ios.grammar import CONFIG, Draft, Line
-from stack.ios.reader import read
+from stack.ios.reader import ConfigError, read
 from stack.registry import ServiceSpec, load_specs
 from stack.router import Router
 from stack.service import Context, ServiceShell
@@ -121,6 +123,103 @@ def test_a_default_route_that_comes_before_its_interface_is_no_recursion() -> No
         await asyncio.sleep(5)
         told = [each["prefix"] for each in net.logs["pe1"] if "recursion" in each["event"]]
         assert told == ["10.9.0.0/16"]
+        await net.stop()
+
+    run(main(), strict=False)
+
+
+# --- any change, and back ---------------------------------------------------------------------------------------------------
+
+MORE = """
+ip vrf blue
+ rd 65000:2
+ route-target both 65000:2
+interface Loopback2
+ vrf forwarding blue
+ ip address 10.1.1.1 255.255.255.255
+interface Ethernet0/1
+ vrf forwarding red
+ ip address 10.5.0.1 255.255.255.0
+ ipv6 address 2001:db8:5::1/64
+interface Tunnel7
+ ip address 10.77.0.1 255.255.255.252
+ tunnel source Loopback0
+ tunnel destination 192.0.2.2
+ tunnel key 5
+router bgp 65000
+ address-family ipv4 vrf red
+  redistribute static
+ address-family ipv4 vrf blue
+  redistribute connected
+ address-family vpnv6
+  neighbor 192.0.2.2 activate
+  neighbor 192.0.2.2 route-map ONE in
+ address-family ipv6 vrf red
+  redistribute connected
+ip route vrf red 10.8.0.0 255.255.0.0 10.5.0.9
+ip route vrf red 10.9.0.0 255.255.0.0 Null0
+mpls label mode vrf red protocol bgp-vpnv4 per-vrf
+mpls label range 100 199 static 300 310
+mpls static binding ipv4 192.0.2.1 255.255.255.255 input 300
+route-map ONE deny 5
+ match ip address prefix-list Q
+ip prefix-list Q permit 172.16.0.0/12
+"""
+VIEWS = (
+    "show ip route",
+    "show ip route vrf red",
+    "show ipv6 route vrf red",
+    "show ip route vrf blue",
+    "show ip cef vrf red tunnel 0",
+    "show ip cef vrf red",
+    "show l3vpn encapsulation ip",
+    "show ip interface brief",
+    "show vrf",
+)
+
+
+def _mutilated(text: str, rng: random.Random) -> str:
+    """`text` with a few lines lost, doubled or in another place."""
+    lines = text.splitlines()
+    for _ in range(rng.randint(1, 6)):
+        line = lines.pop(rng.randrange(len(lines)))
+        if rng.random() < 0.4:
+            lines.insert(rng.randrange(len(lines)), line)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_change_of_the_configuration_and_back_leaves_the_node_as_it_was(seed: int) -> None:
+    async def main() -> None:
+        rng = random.Random(seed)
+        net = Net(seed)
+        net.link("pe1 Ethernet0/0", "pe2 Ethernet0/0")
+        net.link("pe1 Ethernet0/1", "ce eth0")
+        net.host("ce", ["10.5.0.9/24", "2001:db8:5::9/64"], "10.5.0.1")
+        full = ONE + MORE
+        router = await net.start("pe1", full)
+        await net.start("pe2", TWO)
+        await net.until(lambda: "10.1.2.1/32" in net.text("pe1", "show ip cef vrf red tunnel 0"))
+        await asyncio.sleep(60)
+
+        def seen() -> dict[str, list[str]]:
+            texts = {view: net.text("pe1", view) for view in VIEWS}
+            texts["at pe2"] = net.text("pe2", "show ip route vrf red")
+            return {view: sorted(re.sub(r"\d\d:\d\d:\d\d", "", text).splitlines()) for view, text in texts.items()}
+
+        before = seen()
+        assert any("10.8.0.0/16" in line for line in before["at pe2"])
+        for _ in range(15):
+            try:
+                config = Config.from_ios(_mutilated(full, rng))
+            except ConfigError:
+                continue
+            router.apply(config)
+            await asyncio.sleep(rng.choice((0.0, 0.01, 1.0, 5.0)))
+            assert [process.restarts for process in router.processes()] == [0] * 5, config
+        net.apply("pe1", full)
+        await asyncio.sleep(200)
+        assert seen() == before
         await net.stop()
 
     run(main(), strict=False)

@@ -46,7 +46,8 @@ def attached(key: AdjacencyKey, interface: Interface, neighbour: Neighbour | Non
     rewrite = ethernet.head(mac, interface.mac, row.vlan) if mac else b""
     if is_kernels(interface):
         # The kernel resolves for IP; labelled frames need the MAC, which is learnt only where MPLS is on.
-        return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, rewrite, reason=down, created=created)
+        reason = down or (neighbour.state.value if neighbour and neighbour.state is NeighbourState.DEAD else "")
+        return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, rewrite, reason=reason, created=created)
     if neighbour is None:
         return None
     # A reason means that packets are refused; while the neighbour is being asked they wait for it instead.

@@ -111,7 +111,9 @@ def answer_echo(packet: bytes) -> bytes | None:
             return None
         request = icmp.decode(packet[start:])
         text = icmp.encode(icmp.Message(icmp.ECHO_REPLY, 0, request.rest, request.body))
-        return ipv4.encode(ipv4.Ipv4(packet[16:20], packet[12:16], icmp.ICMP, text, 64, packet[1]))
+        # RFC 6864 4.1: should it be fragmented, its fragments must not mix with another reply's; as unique as the request's
+        number = int.from_bytes(packet[4:6])
+        return ipv4.encode(ipv4.Ipv4(packet[16:20], packet[12:16], icmp.ICMP, text, 64, packet[1], number))
     upper = ipv6.upper_layer(packet)
     if upper.protocol != icmp.ICMP6 or upper.fragmented or packet[upper.start : upper.start + 1] != b"\x80":
         return None

@@ -30,7 +30,8 @@ from tunnel.wire import icmp, ipv4, ipv6, tcp
 __all__ = ["FACT_RATE", "ICMP_BURST", "ICMP_RATE", "Path"]
 
 ICMP_RATE, ICMP_BURST = 100, 50
-"""ICMP errors a second and at once, in each VRF (RFC 1812 4.3.2.8, RFC 4443 2.4 f)."""
+"""ICMP errors a second and at once, of each kind in each VRF (RFC 1812 4.3.2.8, RFC 4443 2.4 f): a scan that has no
+route must not cost others their path MTU discovery."""
 
 FACT_RATE = 500
 """Facts a second, and at once, of each kind from each interface."""
@@ -58,6 +59,7 @@ class Path:
     inlets: dict[str, Inlet] = field(factory=dict, init=False)
     changed: Callable[[], None] = field(default=lambda: None)
     _stamp: int = field(default=-1, init=False)
+    _neighbours: int = field(default=-1, init=False)
     _routes: int = field(default=-1, init=False)
     waiting: dict[AdjacencyKey, tuple[float, bytes, Arrival]] = field(factory=dict, init=False)
     _errors: Budgets = field(init=False)
@@ -75,15 +77,21 @@ class Path:
         tables = self.tables
         stamp = (
             tables.nexthops.generation
-            + tables.adjacencies.generation
             + tables.lfib.generation
             + tables.interfaces.generation
             + tables.receptions.generation
             + self.outlets.generation
         )
         if stamp != self._stamp:
-            self._stamp = stamp
+            self._stamp, self._neighbours = stamp, tables.adjacencies.generation
             self.forget()
+        elif tables.adjacencies.generation != self._neighbours:
+            # Whoever scans a network makes neighbours come and go all the time: no other packet may pay for that.
+            self._neighbours = tables.adjacencies.generation
+            if self.resolver.moved():
+                self.forget()
+            else:
+                self.release()
         if tables.fib.generation != self._routes:
             self._routes = tables.fib.generation
             self._forget_routes()
@@ -270,7 +278,7 @@ class Path:
         now = self.now()
         for key, (since, packet, arrival) in list(self.waiting.items()):
             adjacency = self.tables.adjacencies.get(key)
-            if adjacency is not None and adjacency.complete:
+            if adjacency is not None and adjacency.takes(labelled=True):
                 del self.waiting[key]
                 self.ip(packet, arrival)
             elif since + WAIT <= now or (adjacency is not None and adjacency.reason):
@@ -420,7 +428,7 @@ class Path:
         source = None if arrival.quiet or silent or not may_complain(packet) else self._own_address(packet, arrival)
         if source is None:
             self.counters.note(Slow.ICMP_WITHHELD)
-        elif not self._errors.take(arrival.vrf):
+        elif not self._errors.take((arrival.vrf, what)):
             self.counters.note(Slow.ICMP_LIMITED)
         else:
             self.counters.note(Slow.ICMP_SENT)

@@ -39,9 +39,20 @@ class Resolver:
     outlets: Outlets
     counters: Counters
     _made: dict[tuple[str, AdjacencyKey, LabelStack, bool], Rewrite] = field(factory=dict, init=False)
+    _used: dict[AdjacencyKey, Adjacency] = field(factory=dict, init=False)
+    """The adjacencies that rewrites or open raw sockets were made for. Bounded by the table."""
 
     def forget(self) -> None:
         self._made.clear()
+        adjacencies = self.tables.adjacencies
+        self._used = {
+            key: now for key, row in self._used.items() if row.kind in _PROTOCOLS and (now := adjacencies.get(key))
+        }
+
+    def moved(self) -> bool:
+        """Whether an adjacency that something was made for is another one now."""
+        get = self.tables.adjacencies.get
+        return any(get(key) is not row for key, row in self._used.items())
 
     def leaf(self, ingress: str, leaf: Leaf, destination: bytes) -> Rewrite | Refusal:
         """For a FORWARD or ATTACHED leaf; `ingress` is the interface the packet came by ('' from this node)."""
@@ -72,7 +83,7 @@ class Resolver:
         adjacency = self.tables.adjacencies.get(key)
         if adjacency is None:
             return Refusal(Drop.UNRESOLVED, key.interface, key)
-        if not adjacency.complete:
+        if not adjacency.takes(labelled=bool(labels) or stacked):
             return Refusal(Drop.UNRESOLVED, key.interface, key, dead=bool(adjacency.reason))
         interface = self.tables.interfaces.get(key.interface)
         if interface is not None and not interface.up:
@@ -106,6 +117,7 @@ class Resolver:
         if len(self._made) >= MAX_REWRITES:
             self._made.clear()
         self._made[ingress, adjacency.key, labels, stacked] = made
+        self._used[adjacency.key] = adjacency
         return made
 
     def _port(self, adjacency: Adjacency, *, labelled: bool) -> Port | Drop:

@@ -70,6 +70,12 @@ class Outbound:
     def per_prefix(self) -> bool:
         return self.filter.per_prefix
 
+    @property
+    def swaps(self) -> bool:
+        """Whether others' VPN routes may go out with ourselves as next hop, so with labels of ours."""
+        config = self.config
+        return self.family.vpn and (config.next_hop_self if self.view.ibgp else not config.next_hop_unchanged)
+
     def of(self, one: PathSet, nlri: Nlri) -> Out | None:
         """How `one` is sent, None if it is not. With a per-prefix filter, for the prefix of `nlri` only."""
         if not self._eligible(one):

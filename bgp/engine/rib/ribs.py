@@ -684,6 +684,9 @@ class Ribs:
         )
 
     def _sweep(self) -> None:
+        for table in self.tables.values():
+            if table.family.vpn and not any(group.outbound.swaps for group in table.groups):
+                self.swaps.forget_all(table)
         used = {one.hop for one in self._sets()}
         kept = self.swaps.hops_in_use()
         used |= {hop for key, hop in self.hops.hops.items() if key in kept}

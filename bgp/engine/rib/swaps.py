@@ -98,6 +98,15 @@ class Swaps:
         self.where.pop(fec, None)
         self.labels.release(fec, place)
 
+    def forget_all(self, loc: LocRib) -> None:
+        """Nobody is told any route of `loc` with our label any more."""
+        for where, key in {**self.using, **self.coming}:
+            if where is loc:
+                self.forget(loc, key)
+        for hop in self.hops.hops.values():
+            for place in [place for place in hop.waiting_swaps if place[0] is loc]:
+                del hop.waiting_swaps[place]
+
     def forget(self, loc: LocRib, key: bytes) -> None:
         """Nobody is told `key` with our label any more."""
         place = (loc, key)

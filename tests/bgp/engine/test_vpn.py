@@ -418,7 +418,20 @@ def test_a_swapped_route_waits_for_its_labelled_next_hop_as_long_as_it_takes() -
     assert list(two.received) == ["1:1:10.1.0.0/16"]
     one.withdraw(VPNV4, ROUTE)
     world.pass_time(SWEEP_EVERY)
-    assert world.state[NextHopWanted][""] == {}
+    assert labelled not in world.state[NextHopWanted][""]
+
+
+def test_labels_for_swapping_go_some_time_after_the_last_neighbour_that_was_told_them() -> None:
+    world = World()
+    one, two = world.peer("192.0.2.1"), world.peer("10.1.1.4", asn=65101)
+    one.announce(VPNV4, ROUTE, attrs=attributes((), ("1:1",)))
+    assert len(world.state[LabelWanted][""]) == 1
+    world.down(two)
+    assert len(world.state[LabelWanted][""]) == 1  # it may be back at once, and then has the same label
+    world.pass_time(SWEEP_EVERY)
+    assert world.state[LabelWanted][""] == {}
+    again = world.peer("10.1.1.4", asn=65101)
+    assert list(again.received) == ["1:1:10.1.0.0/16"]
 
 
 def test_allowas_in_lets_spokes_of_one_as_hear_each_other() -> None:

@@ -12,6 +12,7 @@ from bgp.checks import CHECKS as BGP_CHECKS
 from bgp.config import BgpConfig
 from bgp.lines import LINES as BGP_LINES
 from mfi.config import MfiConfig
+from mfi.lines import CHECKS as MFI_CHECKS
 from mfi.lines import LINES as MFI_LINES
 from stack.ios.reader import ConfigError, Reading, read
 from stack.ios.table import Table
@@ -23,7 +24,7 @@ DOCUMENTS = Path(__file__).parent / "documents"
 
 SPECS = (
     SimpleNamespace(lines=BGP_LINES, checks=BGP_CHECKS, route_maps=None, config=BgpConfig),
-    SimpleNamespace(lines=MFI_LINES, checks=(), route_maps=None, config=MfiConfig),
+    SimpleNamespace(lines=MFI_LINES, checks=MFI_CHECKS, route_maps=None, config=MfiConfig),
     SimpleNamespace(lines=TUNNEL_LINES, checks=TUNNEL_CHECKS, route_maps=system_route_maps, config=TunnelConfig),
 )
 

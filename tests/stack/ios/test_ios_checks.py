@@ -70,6 +70,36 @@ CASES = {
         "",
         "",
     ),
+    "transport source that is shut down": (
+        ("interface Loopback7\n", "interface Loopback7\n shutdown\n"),
+        "warning",
+        "Loopback7 is shut down: the tunnel stays down",
+        "transport ipv4 source Loopback7",
+    ),
+    "transport source in a VRF": (
+        ("interface Loopback7\n", "interface Loopback7\n vrf forwarding Blue\n"),
+        "warning",
+        "Loopback7 is in VRF 'Blue', not in the transport network",
+        "transport ipv4 source Loopback7",
+    ),
+    "label that is not kept for static bindings": (
+        (
+            "interface Loopback7\n",
+            (
+                "mpls label range 500 599 static 100 199\n"
+                "mpls static binding ipv4 203.0.113.0 255.255.255.0 input 550\ninterface Loopback7\n"
+            ),
+        ),
+        "warning",
+        "label 550 is not among the static ones (100 to 199)",
+        "mpls static binding ipv4 203.0.113.0 255.255.255.0 input 550",
+    ),
+    "neighbour that is the node itself": (
+        ("neighbor 192.0.2.8 ", "neighbor 192.0.2.7 "),
+        "warning",
+        "neighbour 192.0.2.7 is an address of this node itself",
+        "neighbor 192.0.2.7",
+    ),
     "more than one profile": (
         ("interface Loopback7\n", "l3vpn encapsulation ip second\ninterface Loopback7\n"),
         "warning",

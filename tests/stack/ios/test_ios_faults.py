@@ -151,6 +151,14 @@ def test_fault_points_at_the_word(fails, text, why, word):
     assert fault.line[fault.column : fault.column + fault.width] == word
 
 
+def test_rfc4364_4_2_a_route_distinguisher_has_eight_octets(fails):
+    for text in ("70000:70000", "192.0.2.1:65536"):
+        (fault,) = fails(f"vrf definition A\n rd {text}\n").faults
+        assert fault.why == f"'{text}': after {text.partition(':')[0]} the number is at most 65535"
+    (fault,) = fails("vrf definition A\n rd 1:4294967296\n").faults
+    assert fault.why.endswith("the number is at most 4294967295")
+
+
 def test_ambiguous_abbreviation_names_the_candidates(fails):
     (fault,) = fails("router bgp 1\n neighbor 192.0.2.1 a\n").faults
     assert fault.why == "'a' is short for more than one word: activate, allowas-in, as-override"

@@ -179,28 +179,6 @@ def test_rootless_everything_works_in_a_user_namespace():
     _run_rootless(sys.executable, ENVIRONMENT)
 
 
-_LAB = """
-import sys
-from stack.lab.namespace import _enter
-_enter()
-from stack.lab.run import run_lab
-sys.exit(run_lab("mgre", backend="netns"))
-"""
-
-
-@pytest.mark.slow
-def test_rootless_the_whole_lab_runs_on_real_packets():
-    """Where a capability of the host itself is asked for (SO_RCVBUFFORCE is), root of a user namespace has none."""
-    refused = why_not_rootless()
-    if refused:
-        missing(f"a user namespace ({refused})")
-    done = subprocess.run(
-        [sys.executable, "-c", _LAB], capture_output=True, check=False, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=100
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "verdict: all green" in done.stdout
-
-
 def test_rootless_everything_works_for_nobody():
     """The same as a user without any privilege; with the system's interpreter where ours is in root's own directory."""
     require_root()

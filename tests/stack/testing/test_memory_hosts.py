@@ -331,6 +331,7 @@ def test_watch_tells_of_devices_and_addresses_once_a_turn() -> None:
         await asyncio.sleep(0)
         assert told == [(True, 1400)]
         world.links[0].unplug()
+        world.links[0].unplug()
         await asyncio.sleep(1)
         assert told[1:] == [(False, 1400)]
         world.links[0].heal()

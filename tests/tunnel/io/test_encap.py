@@ -336,3 +336,31 @@ def test_a_dummy_tunnel_never_forwards(world):
     world.w["interfaces"].put(TUNNEL, evolve(row, up=False, row=evolve(row.row, internal=True)))
     assert list(world.into(E0, frame(udp4()))) == [E0]
     assert world.forwarder.counters.drops == {(Drop.INTERFACE_DOWN, TUNNEL): 1}
+
+
+def test_neighbours_that_come_and_go_empty_no_cache_but_their_own(world):
+    """A scan of one VRF's network makes and unmakes neighbours many times a second; nobody else's packets may pay for it."""
+    world.same(E0, frame(udp4()))
+    flows = world.forwarder.path.inlets[E0].flows[CUST1]
+    known = dict(flows.four)
+    assert known
+    for reason in ("", "no answer"):
+        world.adjacency(E1, ip("10.1.0.99"), AdjacencyKind.ETHERNET, complete=False, reason=reason)
+        world.same(E0, frame(udp4()))
+        assert flows.four == known
+    world.w["adjacencies"].remove(AdjacencyKey(E1, ip("10.1.0.99")))
+    world.same(E0, frame(udp4()))
+    assert flows.four == known
+    world.change_adjacency(TUNNEL, PE2, gre_key=77)
+    assert unwrapped(world.same(E0, frame(udp4()))["raw 47 2"][0])[1].key == 77
+    assert flows.four != known
+
+
+def test_a_socket_closes_with_its_endpoint_although_no_cache_knows_it_any_more(world):
+    world.same(E0, frame(udp4()))
+    world.next_hop(9, E0, CE)  # empties the caches
+    world.into(E1, frame(udp4(CE, CE)))
+    assert not world.ports["raw 47 2"].closed
+    world.w["adjacencies"].remove(AdjacencyKey(TUNNEL, PE2))
+    world.into(E1, frame(udp4(CE, CE)))
+    assert world.ports["raw 47 2"].closed

@@ -41,6 +41,7 @@ from tests.tunnel.io.world import (
     unwrapped,
 )
 from tunnel.io.counters import Drop, Slow
+from tunnel.io.path import ICMP_BURST
 from tunnel.wire import arp, ethernet, icmp, ipv4, ipv6, mpls, nd, tcp
 from tunnel.wire.checksum import transport_checksum
 
@@ -239,6 +240,27 @@ def test_rfc1812_4_3_2_8_errors_are_limited_in_each_vrf(world):
     assert world.into(E0, frame(udp4(ttl=1)))
     assert world.into(E0, frame(udp4(ttl=1)))
     assert not world.into(E0, frame(udp4(ttl=1)))
+
+
+def test_a_scan_without_routes_does_not_silence_path_mtu_discovery(world):
+    for n in range(ICMP_BURST + 5):
+        world.into(E0, frame(udp4(destination=bytes((172, 16, 0, n)))))
+    assert world.noted()[Slow.ICMP_LIMITED] == 5
+    assert error_in(only_frame(world.into(E0, frame(udp4(size=1450, dont_fragment=True)))))[2].mtu == 1468
+
+
+def test_rfc6864_4_a_reply_that_is_fragmented_has_an_identification(world):
+    """Two replies of one identification whose fragments mix would be put together wrongly."""
+    world.change_adjacency(TUNNEL, PE2, mtu=576)
+    found = set()
+    for number in (7, 8):
+        text = icmp.encode(icmp.Message(8, 0, b"\0\1\0\2", bytes(1000)))
+        request = ipv4.encode(ipv4.Ipv4(REMOTE, OURS, 1, text, identification=number))
+        out = world.into("gre", labelled(request, 18))
+        parts = [ipv4.decode(unwrapped(sent)[3]) for sent in out["raw 47 2"]]
+        assert len(parts) == 2
+        found |= {part.identification for part in parts}
+    assert found == {7, 8}
 
 
 def test_no_ip_unreachables_silences_unreachables_alone(world):
