@@ -2,7 +2,8 @@
 
 An entry exists for a neighbour that a route needs (wanted), or that a packet needed (found). It is asked for three times,
 a second apart; answered, it is good for `REACHABLE` seconds and then asked again in place, so that traffic never waits;
-unanswered, it is dead, and says so. Own addresses are answered for. Nothing is learnt from strangers: a packet changes an
+unanswered, it is dead, and says so, until it answers: one that a route needs is asked on, but what rests on it must not
+come and go with the questions. Own addresses are answered for. Nothing is learnt from strangers: a packet changes an
 entry that exists, and makes one only when it asks for one of our addresses. A full table gives up what never answered
 before what did, so that a scan of a network does not push out its hosts (RFC 6583).
 """
@@ -28,7 +29,8 @@ ASK_EVERY = 1.0
 ASK_TIMES = 3
 REACHABLE = 60.0
 DEAD_FOR = 5.0
-"""Seconds (RFC 4861 10: RETRANS_TIMER, MAX_MULTICAST_SOLICIT; reachable time as hosts commonly use it for ARP)."""
+"""Seconds (RFC 4861 10: RETRANS_TIMER, MAX_MULTICAST_SOLICIT; reachable time as hosts commonly use it for ARP). DEAD_FOR:
+until one that does not answer is asked again, or forgotten."""
 
 BROADCAST = b"\xff" * 6
 ARP_TYPE, IPV6_TYPE = 0x0806, 0x86DD
@@ -62,8 +64,8 @@ TRANSITIONS: dict[tuple[NeighbourState, Event], NeighbourState] = {
     (NeighbourState.PROBING, Event.TIRED): NeighbourState.ASKING,
     (NeighbourState.PROBING, Event.ANSWER): NeighbourState.REACHABLE,
     (NeighbourState.PROBING, Event.HINT): NeighbourState.PROBING,
-    (NeighbourState.DEAD, Event.TIME): NeighbourState.ASKING,
-    (NeighbourState.DEAD, Event.TIRED): NeighbourState.ASKING,
+    (NeighbourState.DEAD, Event.TIME): NeighbourState.DEAD,
+    (NeighbourState.DEAD, Event.TIRED): NeighbourState.DEAD,
     (NeighbourState.DEAD, Event.ANSWER): NeighbourState.REACHABLE,
     (NeighbourState.DEAD, Event.HINT): NeighbourState.PROBING,
 }
@@ -270,7 +272,10 @@ class Neighbours:
             self._remove(entry.key)
             return
         if state is NeighbourState.DEAD:
-            self._put(Neighbour(entry.key, state, b"", now + DEAD_FOR, 0, now))
+            since = entry.since if entry.state is state else now
+            self._put(Neighbour(entry.key, state, b"", now + DEAD_FOR, 0, since))
+            if entry.state is state:
+                self._ask(entry.key, b"")
             return
         fresh = entry.state is not state
         asked = 1 if fresh else entry.asked + 1

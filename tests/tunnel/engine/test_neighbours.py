@@ -141,7 +141,7 @@ def test_rfc826_an_answer_makes_any_state_reachable(state: NeighbourState) -> No
         (NeighbourState.ASKING, NeighbourState.ASKING),
         (NeighbourState.REACHABLE, NeighbourState.PROBING),
         (NeighbourState.PROBING, NeighbourState.PROBING),
-        (NeighbourState.DEAD, NeighbourState.ASKING),
+        (NeighbourState.DEAD, NeighbourState.DEAD),
     ],
 )
 def test_time_asks_again(state: NeighbourState, then: NeighbourState) -> None:
@@ -167,7 +167,20 @@ def test_silence_ends_in_death_and_the_unwanted_are_buried(wanted: bool, left: N
     assert entry(neighbours).state is NeighbourState.DEAD
     wait(neighbours, now, now + 2 * ASK_TIMES * ASK_EVERY + DEAD_FOR)
     after = neighbours.get(key())
-    assert (after is None) if left is None else (after is not None and after.state is NeighbourState.ASKING)
+    assert (after.state if after else None) is left
+
+
+def test_a_neighbour_that_is_dead_is_so_until_it_answers_and_nothing_that_rests_on_it_comes_and_goes() -> None:
+    """A static route to a CE that is off must not be withdrawn and announced again, to all PEs, with every question."""
+    neighbours, now = in_state(NeighbourState.DEAD)
+    since = entry(neighbours).since
+    wait(neighbours, now, now + 100 * DEAD_FOR)
+    assert asked(neighbours) == [(BROADCAST, HOST)] * 100
+    assert neighbours.take_changed() == set()
+    assert entry(neighbours).since == since
+    neighbours.arp_packet("e1", reply(), now + 100 * DEAD_FOR + 1.0)
+    assert entry(neighbours).mac == PEER
+    assert neighbours.take_changed() == {key()}
 
 
 def test_a_dead_neighbour_is_not_asked_for_again_by_packets() -> None:

@@ -39,7 +39,7 @@ from tests.tunnel.io.world import (
     udp6,
 )
 
-MGRE, ANY = frozenset(("mgre",)), frozenset(("mgre", "ethernet"))
+ANY = frozenset(("mgre", "ethernet"))
 SYN = bytes.fromhex("020405b4")
 PACKETS = [
     (E0, frame(udp4())),
