@@ -40,8 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Version(argparse.Action):
+    """The version, looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_rest: Any) -> None:
+        from stack.show import installed_version
+
+        print(f"labelspan {installed_version()}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="labelspan", description="MPLS VPN over mGRE, in pure Python")
+    parser.add_argument("--version", action=_Version, nargs=0, help="what is installed here")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     lab = commands.add_parser("lab", help="a whole topology, checked end to end")
     lab.add_argument("name", help="a scenario that comes with labelspan (mgre), or a folder with one")
@@ -75,19 +86,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(path: Path) -> Config | None:
-    """The configuration, or None after its faults were printed."""
-    from stack.ios.reader import ConfigError
+    """The configuration, with its doubts said; None after its faults were printed."""
+    from stack.ios.check import doubts, read_file
+    from stack.ios.faults import ConfigError
 
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        reading = read_file(path)
     except OSError as error:
         print(f"labelspan: {path}: {error.strerror}", file=sys.stderr)
         return None
-    try:
-        return Config.from_ios(text, source=str(path))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return None
+    for line in doubts(path, reading):
+        print(line, file=sys.stderr)
+    return reading.config
 
 
 def _lab(options: argparse.Namespace) -> int:

@@ -163,14 +163,23 @@ class Daemon:
 
     def _reread(self, router: Router, log: structlog.typing.FilteringBoundLogger) -> None:
         """Apply the file as it is now; a faulty one changes nothing, and ends nothing."""
-        from stack.ios.reader import ConfigError
+        from stack.ios.check import doubts, read_file
+        from stack.ios.faults import ConfigError
 
         try:
-            config = Config.from_ios(self.file.read_text(encoding="utf-8", errors="replace"), source=str(self.file))
-            router.apply(config)
-        except (ConfigError, OSError) as error:
+            reading = read_file(self.file)
+            router.apply(reading.config)
+        except ConfigError as error:
+            if self.log_json:
+                log.warning("configuration not applied", faults=len(error.faults), reason=str(error))
+            else:
+                print(error, file=sys.stderr)
+                log.warning("configuration not applied", faults=len(error.faults))
+        except OSError as error:
             log.warning("configuration not applied", reason=str(error))
         except Exception:
             log.exception("configuration not applied")
         else:
+            for line in doubts(self.file, reading):
+                log.warning("doubtful configuration", line=line)
             log.info("configuration applied")

@@ -11,7 +11,7 @@ from typing import Any
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.policy.routemap import CompiledMap
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "installed_version"]
 
 
 def _age(seconds: float) -> str:
@@ -79,11 +79,16 @@ def _tasks() -> int:
         return 0
 
 
-def show_version(scene: Scene, _values: Mapping[str, Any]) -> Shown:
+def installed_version() -> str:
+    """Of the distribution; a checkout that was never installed has none."""
     try:
-        number = version("labelspan")
+        return version("labelspan")
     except PackageNotFoundError:
-        number = "unknown (not installed)"
+        return "unknown (not installed)"
+
+
+def show_version(scene: Scene, _values: Mapping[str, Any]) -> Shown:
+    number = installed_version()
     uptime = scene.now - scene.node.started
     hostname = scene.config.node.hostname
     lines = [

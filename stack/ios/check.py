@@ -11,22 +11,33 @@ from typing import Any
 from stack.ios.checks import check
 from stack.ios.faults import ConfigError, Fault, masked
 from stack.ios.grammar import Finding
-from stack.ios.reader import read
+from stack.ios.reader import Reading, read
 from stack.ios.syntax import clean
 from stack.ios.toml import read_toml
 
-__all__ = ["EXIT_CONFIG", "check_file"]
+__all__ = ["EXIT_CONFIG", "check_file", "doubts", "read_file"]
 
 EXIT_CONFIG = 2
 """It cannot be read, or has errors."""
+
+
+def read_file(path: Path, specs: Iterable[Any] | None = None) -> Reading:
+    """A configuration file, as TOML if its name says so. Raises OSError, ConfigError."""
+    take = read_toml if path.suffix == ".toml" else read
+    return take(path.read_text(encoding="utf-8", errors="replace"), str(path), specs)
+
+
+def doubts(path: Path, reading: Reading, specs: Iterable[Any] | None = None) -> list[str]:
+    """What `labelspan check` calls an error or a warning, a line each: legal, so a node runs with it, and says so."""
+    found = (one for one in check(reading, specs) if one.severity != "note")
+    return [clean(f"{path}:{'' if one.number else ' '}{one}") for one in found]
 
 
 def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None = None) -> int:
     """Print findings about the file, as text or as JSON. The exit code: 0 also with warnings and notes."""
     specs = None if specs is None else tuple(specs)
     try:
-        take = read_toml if path.suffix == ".toml" else read
-        reading = take(path.read_text(encoding="utf-8", errors="replace"), str(path), specs)
+        reading = read_file(path, specs)
     except OSError as error:
         print(f"labelspan: {path}: {error.strerror}", file=sys.stderr)
         return EXIT_CONFIG

@@ -27,7 +27,7 @@ class Net:
         self.devices: dict[str, dict[str, str]] = {}
         self.logs: dict[str, list[Any]] = {}
 
-    def link(self, one: str, other: str, **figures: float) -> Any:
+    def link(self, one: str, other: str, **figures: Any) -> Any:
         """`"pe1 Ethernet0/0", "core eth1"`: an interface of ours, or a device of a host."""
         ends = []
         for end in (one, other):

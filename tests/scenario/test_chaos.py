@@ -82,7 +82,7 @@ class Story:
         service = self.bed.routers[node].service(victim) if node else None
         if service is not None:
             self.told.append(f"{node}: {victim} fails")
-            service.fail(RuntimeError("chaos"))  # type: ignore[attr-defined]  # every ServiceShell has it
+            service.fail(RuntimeError("chaos"))
 
     async def cut(self) -> None:
         name = self.dice.choice(CORE)
@@ -223,7 +223,7 @@ def chaos(seed: int, texts: dict[str, str], count: int = 25) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 6))])
 @pytest.mark.parametrize("texts", [PLAIN, RESTARTABLE], ids=["plain", "graceful restart"])
 def test_S01_chaos_leaves_no_trace(seed: int, texts: dict[str, str]) -> None:
     chaos(seed, dict(texts))

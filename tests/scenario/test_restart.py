@@ -110,7 +110,7 @@ def kill(router: Router, *victims: str) -> None:
     for victim in victims:
         service = router.service(victim)
         assert service is not None, victim
-        service.fail(RuntimeError("killed by the test"))  # type: ignore[attr-defined]  # every ServiceShell has it
+        service.fail(RuntimeError("killed by the test"))
 
 
 def incarnations(router: Router) -> dict[str, int]:

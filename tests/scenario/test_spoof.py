@@ -51,7 +51,7 @@ def label_of(bed: MemoryTestbed, node: str, vrf: str, version: int = 4) -> int:
     """A label that the node gave away for its customer's network."""
     rows = bed.routers[node].execute("show mpls forwarding-table").value
     sort = "." if version == 4 else ":"
-    return next(row["local-label"] for row in rows if row["vrf"] == vrf and sort in row["fec"].partition("/")[0])
+    return next(int(row["local-label"]) for row in rows if row["vrf"] == vrf and sort in row["fec"].partition("/")[0])
 
 
 def mac(bed: MemoryTestbed, node: str, device: str) -> bytes:
@@ -115,8 +115,9 @@ async def drop_of(bed: MemoryTestbed, inject: Callable[[], None]) -> tuple[str, 
     inject()
     await asyncio.sleep(0.2)
     more = grown(before, drops(bed, "pe1"))
+    ((reason, interface),) = more
     assert list(more.values()) == [1], more
-    return next(iter(more))
+    return reason, interface
 
 
 def test_the_way_in_is_right_when_nothing_is_spoofed() -> None:

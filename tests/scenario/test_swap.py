@@ -15,7 +15,7 @@ from stack.config import Config
 from stack.events import Hairpin, Ingress
 from stack.lab.frames import look
 from stack.testing import run
-from tests.scenario.beds import MPLS, octets
+from tests.scenario.beds import BOTH, MPLS, described, octets, play, reaches, seen
 from tests.scenario.memory import Net
 
 VRF = """vrf definition Red
@@ -140,6 +140,28 @@ def test_rfc4364_10_vpn_routes_through_an_asbr_are_swapped() -> None:
         await net.stop()
 
     run(main())
+
+
+@BOTH
+def test_rfc4364_10_the_same_on_both_backends(backend: str) -> None:
+    links = {f"l{n}": (f"pe{n} Ethernet0/0", f"asbr Ethernet0/{n}") for n in (1, 2)}
+    links.update({f"red{n}": (f"pe{n} Ethernet0/1", f"red{n} eth0") for n in (1, 2)})
+    hosts = {f"red{n}": [f"10.1.{n}.10/24", f"2001:db8:{n}::10/64", f"10.1.{n}.1", f"2001:db8:{n}::1"] for n in (1, 2)}
+
+    async def tell(bed: Any) -> None:
+        for here, there in ((1, 2), (2, 1)):
+            await reaches(bed, f"red{here}", f"10.1.{there}.10", size=301)
+            await reaches(bed, f"red{here}", f"2001:db8:{there}::10", size=301)
+        rows = {row["fec"].partition(":10.")[2]: row for row in await bed.show("asbr", "show mpls forwarding-table")}
+        swap = rows["1.2.0/24"]
+        assert (swap["operation"], swap["interface"]) == ("swap", "Ethernet0/2")
+        assert swap["octets"] > 0
+        frames = {
+            link: {f.labels for f in seen(bed, link) if f.inner[1] == octets("10.1.2.10")} for link in ("l1", "l2")
+        }
+        assert frames == {"l1": {(swap["local-label"],)}, "l2": {tuple(swap["labels-pushed"])}}
+
+    play(backend, described({"asbr": ASBR, "pe1": edge(1), "pe2": edge(2)}, links, hosts), tell)
 
 
 def test_a_swap_label_goes_with_its_route_and_rests() -> None:

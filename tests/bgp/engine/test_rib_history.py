@@ -11,8 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgp.engine.rib.ribs import SWEEP_EVERY
-from stack.events import LabelRow, LabelWanted, NextHopRow, NextHopState, NextHopWanted, RouteOffered, VrfState
-from tests.bgp.engine.rib_world import IPV4_UNICAST, VPNV4, World, attributes, config, ip, redistribute
+from stack.events import LabelBound, LabelRow, LabelWanted, NextHopRow, NextHopState, RouteOffered, VrfState
+from tests.bgp.engine.rib_world import (
+    IPV4_UNICAST,
+    OUR_AS,
+    VPNV4,
+    TestPeer,
+    World,
+    attributes,
+    config,
+    ip,
+    redistribute,
+)
 from tests.bgp.engine.test_rib_state import endpoints
 
 PEERS: dict[str, dict[str, Any]] = {
@@ -31,18 +41,16 @@ LABELS: dict[Any, int] = {}
 class Steady(World):
     """Ids of next hops and labels are the same in all worlds, so that these can be compared."""
 
-    down: frozenset[str] = field(default=frozenset())
+    dead: frozenset[str] = field(default=frozenset())
 
     def resolve(self, keys: list[Any]) -> None:
         rows = {}
         for name in keys:
-            up = not any(name.address == ip(text) for text in self.down)
+            up = not any(name.address == ip(text) for text in self.dead)
             rows[name] = NextHopRow(up, "" if up else "down", 0, "", IDS.setdefault(name, len(IDS) + 1))
         self.tell(NextHopState, rows, then=False)
 
     def bind(self, rows: dict[Any, Any]) -> None:
-        from stack.events import LabelBound
-
         bound = {f: None if r is None else LabelRow(LABELS.setdefault(f, 1000 + len(LABELS))) for f, r in rows.items()}
         self.tell(LabelBound, bound, then=False)
 
@@ -124,6 +132,21 @@ class Facts:
         return told
 
 
+def _peer(world: Steady, name: str) -> TestPeer:
+    return world.peers[PEERS[name].get("vrf", ""), ip(name)]
+
+
+def _announce(world: Steady, step: Any) -> None:
+    """No two neighbours ever say the same, so that age decides nothing."""
+    _, name, _, _, length, wanted, label = step
+    asn, customer = PEERS[name].get("asn", OUR_AS), "vrf" in PEERS[name]
+    path = (() if asn == OUR_AS else (asn,)) + (64999,) * (length * 2 + customer)
+    hop = HOPS[length] if asn == OUR_AS else name
+    pref = {"local_pref": 100 + sorted(PEERS).index(name)} if asn == OUR_AS else {}
+    attrs = attributes(path, () if customer else wanted, **pref)
+    _peer(world, name).announce(IPV4_UNICAST if customer else VPNV4, _text(step), attrs=attrs, hop=hop, label=label)
+
+
 def _text(step: Any) -> str:
     return step[3] if "vrf" in PEERS[step[1]] else f"{step[2]} {step[3]}"
 
@@ -134,12 +157,12 @@ def tell(world: Steady, step: Any) -> None:
         case "up":
             world.peer(rest[0], **PEERS[rest[0]])
         case "down":
-            world.down_peer(rest[0])
+            world.down(_peer(world, rest[0]))
         case "route":
             _announce(world, step)
         case "unroute":
             family = IPV4_UNICAST if "vrf" in PEERS[rest[0]] else VPNV4
-            world.peers[PEERS[rest[0]].get("vrf", ""), ip(rest[0])].withdraw(family, _text(step))
+            _peer(world, rest[0]).withdraw(family, _text(step))
         case "vrf":
             world.vrf(rest[0], rest[1], imports=rest[2], exports=rest[3])
         case "no vrf":
@@ -149,9 +172,48 @@ def tell(world: Steady, step: Any) -> None:
         case "unselect":
             world.unselect(*rest)
         case "hops":
-            world.down = rest[0]
+            world.dead = rest[0]
             world.resolve_again()
         case "again":
             world.soft()
         case "time":
             world.pass_time(SWEEP_EVERY)
+
+
+def seen(world: Steady) -> Any:
+    """All that others get to see."""
+    for _ in range(2):
+        world.pass_time(SWEEP_EVERY)
+    offered = {vrf: rows for vrf, rows in world.state[RouteOffered].items() if rows}
+    told = {p.key: {n: (a.octets, *more) for n, (a, *more) in p.received.items()} for p in world.peers.values()}
+    return offered, endpoints(world), told
+
+
+def started() -> Steady:
+    both = [redistribute("connected", "static", vrf=vrf, default=True) for vrf in ("red", "blue")]
+    return Steady(config=config(*both))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps, st.randoms(use_true_random=False))
+def test_after_any_history_all_is_as_if_only_the_present_had_been_told(history: list[Any], shuffled: Any) -> None:
+    facts, world, fresh = Facts(), started(), started()
+    for step in history:
+        if (step := facts.take(step)) is not None:
+            tell(world, step)
+    for step in facts.all(shuffled):
+        tell(fresh, step)
+    assert seen(world) == seen(fresh)
+    # and nothing stays behind
+    for name in facts.up:
+        world.down(_peer(world, name))
+    for vrf, prefix in facts.selected:
+        world.unselect(vrf, prefix)
+    for vrf in facts.vrfs:
+        tell(world, ("no vrf", vrf))
+    assert seen(world) == ({}, {}, {})
+    ribs = world.ribs
+    assert world.state[LabelWanted][""] == {}
+    left = (ribs.peers, ribs.groups.by_key, ribs.endpoints.uses, ribs.vpn.placed, ribs.vpn.exports, ribs.vpn.by_fec)
+    assert [len(one) for one in (*left, ribs.swaps.using, ribs.swaps.coming, ribs.labels.users)] == [0] * 9
+    assert not any(table.nets or table.groups for table in ribs.tables.values())
