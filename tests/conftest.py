@@ -6,6 +6,11 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("labelspan", deadline=None)
+settings.load_profile("labelspan")
+# No example is timed: machines that run the suite are shared, and a test must not fail for that.
 
 collect_ignore = [] if os.environ.get("ORACLES") else ["oracles"]
 """Other people's parsers live in an environment of their own: `make oracles`."""

@@ -166,7 +166,7 @@ def test_V07_rfc4364_13_1_a_customers_tunnel_packet_is_no_tunnel_packet() -> Non
     story(tell)
 
 
-def test_V07_rfc3032_3_18_a_label_that_was_never_given() -> None:
+def test_V07_rfc3031_3_18_a_label_that_was_never_given() -> None:
     async def tell(bed: MemoryTestbed) -> None:
         frame = label(99_999) + UDP
         assert await drop_of(bed, lambda: core_sends(bed, tunnelled(frame))) == ("LABEL_UNKNOWN", "Tunnel0")
