@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
@@ -42,6 +43,17 @@ NODE = ServiceSpec(
 """The router's own share of the wiring: what it makes of the configuration."""
 
 
+def _logger() -> Any:
+    """structlog's logger as the embedder configured it. Unconfigured it would print the values of locals with a traceback,
+    which could show a key: then a plain one."""
+    if structlog.is_configured():
+        return structlog.get_logger()
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr), processors=[structlog.processors.add_log_level, plain]
+    )
+
+
 class Router:
     """A node. `async with Router(config, network=OsNetwork()) as router:` runs it until the block ends.
 
@@ -74,7 +86,7 @@ class Router:
             tables=self.tables,
             clock=clock or OsClock(),
             entropy=entropy or OsEntropy,
-            log=structlog.get_logger().bind(node=config.node.hostname) if log is None else log,
+            log=_logger().bind(node=config.node.hostname) if log is None else log,
             state_dir=state_dir,
         )
         self.supervisor = Supervisor(self.context)
