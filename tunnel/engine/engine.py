@@ -38,6 +38,7 @@ from stack.events import (
     NextHopKey,
     NextHopState,
     NextHopWanted,
+    ProfileRow,
     ProfileState,
     Route,
     RouteOffered,
@@ -140,6 +141,8 @@ class Engine:
     _dirty_names: set[str] = field(factory=set)
     _dirty_keys: set[AdjacencyKey] = field(factory=set)
     _all_dirty: bool = True
+    _complete: bool = False
+    _told: dict[str, ProfileRow] = field(factory=dict)
     _mirror_dirty: bool = True
 
     def __attrs_post_init__(self) -> None:
@@ -159,8 +162,10 @@ class Engine:
                 self.neighbours.find(AdjacencyKey(interface, address), now)
             case NeighbourPacket():
                 self._neighbour_packet(message, now)
+            case Synced(topic) if topic is InterfaceState:
+                self._complete = self._all_dirty = True
             case _:
-                pass  # Synced: rows that went have been withdrawn already
+                pass  # another Synced: rows that went have been withdrawn already
 
     def adopt(self, row: Adjacency) -> None:
         """An adjacency that an earlier incarnation made; before any input. Its neighbour is reached as before, at once."""
@@ -331,13 +336,14 @@ class Engine:
         vrfs = self.rows.merged(VrfState)
         new = provision(self.config, self.interfaces, sources, vrfs, self._taken_names())
         outputs: list[Output] = []
-        if new != self.provisions:
+        self.provisions = new
+        if self._complete:  # before, interfaces are merely not known yet
             outputs += [
                 Log("l3vpn profile", {"profile": name, "usable": p.row.usable, "reason": p.row.reason})
                 for name, p in new.items()
-                if name not in self.provisions or self.provisions[name].row != p.row
+                if self._told.get(name) != p.row
             ]
-            self.provisions = new
+            self._told = {name: p.row for name, p in new.items()}
         rows = {**self._adopted, **{row.name: row for p in new.values() for row in p.interfaces}}
         outputs += self._topic(InterfaceOffered).replace(rows)
         outputs += self._topic(ProfileState).replace({name: p.row for name, p in new.items()})

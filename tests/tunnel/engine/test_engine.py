@@ -44,6 +44,7 @@ from stack.events import (
     SendNeighbourPacket,
     SourceOffered,
     SourceRow,
+    Synced,
     Topic,
     Via,
 )
@@ -53,7 +54,7 @@ from stack.tables.nexthop import NextHop, NextHopTable
 from tunnel.config import L3vpnProfile, StaticBinding, TransportProtocol, TunnelConfig, TunnelInterface, TunnelMode
 from tunnel.engine.engine import Engine
 from tunnel.engine.neighbours import ASK_EVERY, ASK_TIMES, DEAD_FOR, REACHABLE
-from tunnel.engine.outputs import Mirror, Post, Publish, PutAdjacency, PutReception
+from tunnel.engine.outputs import Log, Mirror, Post, Publish, PutAdjacency, PutReception
 from tunnel.engine.profile import ENCAP_VRF
 from tunnel.wire import arp, nd
 
@@ -588,3 +589,23 @@ def test_the_order_of_inputs_does_not_matter() -> None:
         put_tunnel(node)
         results.append((node.engine.adjacencies, node.engine.receptions, node.said))
     assert all(result == results[0] for result in results)
+
+
+def test_a_profile_is_told_to_the_log_once_the_interfaces_are_known() -> None:
+    node = Node(TunnelConfig(profiles={"p": L3vpnProfile("p", source="Loopback0")}))
+    logs: list[Any] = []
+
+    def told() -> list[tuple[bool, str]]:
+        found = [(o.fields["usable"], o.fields["reason"]) for o in node.outputs if isinstance(o, Log)]
+        logs.extend(found)
+        return found
+
+    node.settle()
+    assert told() == []
+    node.tell(InterfaceState, {"Loopback0": loopback()})
+    assert told() == []
+    node.engine.receive(Synced(InterfaceState, "routing", 1), node.now)
+    node.settle()
+    assert told() == [(True, "")]
+    node.tell(InterfaceState, {"Loopback0": None})
+    assert told() == [(False, "interface Loopback0 does not exist")]
