@@ -181,7 +181,9 @@ class Peer:
             refresh=main.agreement.refresh,
             dynamic=self.dynamic,
             restartable=frozenset(one.family for one in graceful.families) if graceful else frozenset(),
-            forwarding=frozenset(one.family for one in graceful.families if one.forwarding) if graceful else frozenset(),
+            forwarding=frozenset(one.family for one in graceful.families if one.forwarding)
+            if graceful
+            else frozenset(),
             restart_time=graceful.time if graceful else 0,
             restarted=graceful.restarted if graceful else False,
         )

@@ -148,9 +148,7 @@ class Filter:
             return Ruling(permitted=False, why=f"denied by route map {self.names[-1]}{at}")
         return Ruling(permitted=True, changes=outcome.changes)
 
-    def rule_each(
-        self, base: RouteView, family: Family, routes: Iterable[Nlri]
-    ) -> Iterable[tuple[Nlri, Ruling]]:
+    def rule_each(self, base: RouteView, family: Family, routes: Iterable[Nlri]) -> Iterable[tuple[Nlri, Ruling]]:
         """Rulings of routes that differ from `base` in their prefix (and labels) only."""
         for nlri in routes:
             yield nlri, self.rule(base._replace(prefix=prefix_of(family, nlri.key), labels=nlri.labels))

@@ -237,9 +237,7 @@ class Speaker:
         return next(iter(self._numbers))
 
     def _add(self, key: PeerKey, config: NeighborConfig, *, dynamic: bool = False) -> Peer:
-        peer = Peer(
-            key, self.config, config, self.entropy, self.number, dynamic=dynamic, restarted=self.restarted
-        )
+        peer = Peer(key, self.config, config, self.entropy, self.number, dynamic=dynamic, restarted=self.restarted)
         self._peers[key] = peer
         return peer
 

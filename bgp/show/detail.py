@@ -16,7 +16,10 @@ def net_text(net: NetView, *, rd: RD | None, table: str) -> str:
     name = f"{rd}:{net.prefix}" if rd is not None else str(net.prefix)
     lines = [f"BGP routing table entry for {name}, version {net.version}", _paths_line(net, table)]
     if net.groups:
-        lines += ["  Advertised to update-groups:", "     " + " ".join(f"{number:<10}" for number in net.groups).rstrip()]
+        lines += [
+            "  Advertised to update-groups:",
+            "     " + " ".join(f"{number:<10}" for number in net.groups).rstrip(),
+        ]
     else:
         lines.append("  Not advertised to any peer")
     for path in sorted(net.paths, key=lambda one: not one.best):

@@ -50,7 +50,9 @@ def _line(name: str, path: PathView) -> str:
     else:
         head = head.ljust(_NEXT_HOP_AT)
     hop = next_hop_of(path)
-    middle = hop.ljust(_METRIC_AT - _NEXT_HOP_AT) if len(hop) < _METRIC_AT - _NEXT_HOP_AT else f"{hop}\n{' ' * _METRIC_AT}"
+    middle = (
+        hop.ljust(_METRIC_AT - _NEXT_HOP_AT) if len(hop) < _METRIC_AT - _NEXT_HOP_AT else f"{hop}\n{' ' * _METRIC_AT}"
+    )
     med, pref = path.attributes.med, path.attributes.local_pref
     metric = "" if med is None else str(med)
     local_pref = "" if pref is None else str(pref)

@@ -245,7 +245,9 @@ def test_unicast_tables() -> None:
         "172.16.1.0/24",
     ]
     text = run(service, "show ip bgp 172.16.1.1").text
-    assert text.startswith("BGP routing table entry for 172.16.1.0/24, version 4\nPaths: (1 available, best #1, table default)")
+    assert text.startswith(
+        "BGP routing table entry for 172.16.1.0/24, version 4\nPaths: (1 available, best #1, table default)"
+    )
     assert run(service, "show bgp ipv4 unicast 172.16.0.0/16").value[0]["prefix"] == "172.16.0.0/16"
     assert run(service, "show bgp ipv6").text == ""
 
@@ -456,5 +458,3 @@ def test_communities_as_text() -> None:
     assert extended_community(bytes.fromhex("0002fde800000064")) == "RT:65000:100"
     assert extended_community(bytes.fromhex("0003fde800000064")) == "SoO:65000:100"
     assert extended_community(bytes.fromhex("030c000000000008")) == "0x030c000000000008"
-
-

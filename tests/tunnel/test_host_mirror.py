@@ -252,6 +252,21 @@ def test_a_device_that_comes_back_gets_everything_again() -> None:
     assert (host.held, host.table, host.filters) == ({ADDRESS}, {ROUTE: True}, [("e0", 9, TAGGED)])
 
 
+def test_an_address_that_others_put_on_a_replaced_device_is_theirs() -> None:
+    host = FakeHost()
+    mine = mirror(host)
+    mine.apply(state(ADDRESS))
+    host.refuses = {"addresses": errno.EBUSY}  # what the device has cannot be seen
+    host.loses_device("e0")
+    mine.retry()
+    host.gets_device("e0", 19)
+    mine.retry()
+    host.held.add(ADDRESS)
+    host.refuses = {}
+    mine.close()
+    assert host.held == {ADDRESS}
+
+
 def test_a_device_that_was_replaced_between_two_looks_is_filtered_again() -> None:
     host = FakeHost()
     mine = mirror(host)

@@ -61,6 +61,7 @@ class HostMirror:
     refused: dict[str, str] = field(factory=dict)
     _known: dict[str, str] = field(factory=dict)
     _addresses: set[AddressKey] = field(factory=set)
+    _indexes: dict[str, int] = field(factory=dict)
     _routes: set[HostRoute] = field(factory=set)
     _drops: dict[str, _Drop] = field(factory=dict)
     _state: HostState = field(factory=HostState)
@@ -85,6 +86,7 @@ class HostMirror:
         self._known, self.refused = self.refused, {}
         devices = self._try("read devices", self.host.devices)
         if devices is not None:
+            self._forget_gone({device.name: device.index for device in devices})
             self._apply_drops({device.name: device for device in devices})
         present = self._try("read addresses", lambda: set(self.host.addresses()))
         if present is not None:
@@ -95,6 +97,15 @@ class HostMirror:
         """Take back everything that is ours."""
         self.hold = False
         self.apply(HostState())
+
+    def _forget_gone(self, indexes: dict[str, int]) -> None:
+        """An address goes with its device: what stands on a later one of that name is somebody else's."""
+        before, self._indexes = self._indexes, indexes
+        self._addresses = {
+            row
+            for row in self._addresses
+            if row[0] in indexes and before.get(row[0], indexes[row[0]]) == indexes[row[0]]
+        }
 
     # --- customer packets that the kernel must not see --------------------------------------------------------------
 

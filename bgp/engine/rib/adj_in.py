@@ -212,9 +212,7 @@ class AdjRibIn:
                 return Reason.CLUSTER
         return None
 
-    def set_of(
-        self, attributes: Attributes, next_hop: bytes, link_local: bytes, ruling: Ruling | Reason
-    ) -> PathSet:
+    def set_of(self, attributes: Attributes, next_hop: bytes, link_local: bytes, ruling: Ruling | Reason) -> PathSet:
         """The PathSet for these; the same one as long as a path uses it."""
         octets = attributes.octets
         plain = ruling is PERMITTED and not link_local
@@ -224,9 +222,7 @@ class AdjRibIn:
             found = self._sets[key] = self._make(attributes, next_hop, link_local, ruling)
         return found
 
-    def _make(
-        self, attributes: Attributes, received_hop: bytes, link_local: bytes, ruling: Ruling | Reason
-    ) -> PathSet:
+    def _make(self, attributes: Attributes, received_hop: bytes, link_local: bytes, ruling: Ruling | Reason) -> PathSet:
         peer_hop = unmap_v4(received_hop) if self.family.vpn else received_hop
         accepted, next_hop, encap, weight, refused, detail, tag = attributes, peer_hop, "", 0, None, "", 0
         if isinstance(ruling, Reason):

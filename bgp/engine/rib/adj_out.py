@@ -131,9 +131,7 @@ class UpdateGroup:
     # --- a member takes what is there for it --------------------------------------------------------------------------
 
     def waiting(self, member: Member, *, end_of_rib: bool) -> bool:
-        return bool(
-            member.queue or self.pending or member.catchup is not None or (member.end_of_rib and end_of_rib)
-        )
+        return bool(member.queue or self.pending or member.catchup is not None or (member.end_of_rib and end_of_rib))
 
     def outgoing(self, member: Member, limit: int, *, end_of_rib: bool) -> list[bytes]:
         """Messages for `member`, of `limit` octets or a little more. `end_of_rib`: they may be sent already."""
@@ -167,7 +165,9 @@ class UpdateGroup:
         last: PathSet | None = None
         out: Out | None = None
         bucket: list[Nlri] = []
-        for key in self._take():  # hot: once a route and group; what depends on the set alone is done once a run of routes
+        for (
+            key
+        ) in self._take():  # hot: once a route and group; what depends on the set alone is done once a run of routes
             net = nets.get(key)
             best = None if net is None else net.best
             if best is None and default is not None and key == default.nlri.key:

@@ -1,9 +1,9 @@
 """Neighbours that are away for a restart (RFC 4724 4.2): their routes stay in use, marked stale, for a while.
 
-    session lost (no NOTIFICATION)     all routes of the families it can restart: stale
-      not back within its restart time   stale routes go
-      back, forwarding state kept        stale routes wait for the family's End-of-RIB, STALE_WITHIN at most
-      back, without                      stale routes go at once
+session lost (no NOTIFICATION)     all routes of the families it can restart: stale
+  not back within its restart time   stale routes go
+  back, forwarding state kept        stale routes wait for the family's End-of-RIB, STALE_WITHIN at most
+  back, without                      stale routes go at once
 """
 
 from __future__ import annotations

@@ -721,5 +721,3 @@ def _too_many(key: PeerKey, family: Family, bound: int) -> NotifyPeer:
     octets = family.afi.to_bytes(2) + family.safi.to_bytes(1) + bound.to_bytes(4)
     reason = f"more than {bound} {family} routes"
     return NotifyPeer(key, ErrorCode.CEASE, CeaseSubcode.MAXIMUM_PREFIXES, octets, reason)
-
-

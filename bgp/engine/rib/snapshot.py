@@ -180,9 +180,7 @@ def unicast_table(ribs: Ribs, vrf: str, family: Family, wanted: Wanted | None = 
     router_id = ribs.local.router_id
     if table is None:
         return TableView(family, vrf, 0, router_id)
-    return TableView(
-        family, vrf, table.counter.number, router_id, tuple(_sorted(_vrf_nets(ribs, table, None, wanted)))
-    )
+    return TableView(family, vrf, table.counter.number, router_id, tuple(_sorted(_vrf_nets(ribs, table, None, wanted))))
 
 
 def vpn_table(
@@ -236,9 +234,7 @@ def _vrf_nets(ribs: Ribs, table: LocRib, rd: RD | None, wanted: Wanted | None) -
         yield NetView(prefix, net.version, paths, tuple(sorted(set(groups))))
 
 
-def _vpn_nets(
-    ribs: Ribs, table: LocRib, nets: dict[bytes, Net], *, hidden: bool
-) -> Iterator[tuple[Prefix, NetView]]:
+def _vpn_nets(ribs: Ribs, table: LocRib, nets: dict[bytes, Net], *, hidden: bool) -> Iterator[tuple[Prefix, NetView]]:
     """`hidden`: a VRF here has this RD, so what it exported or imported is shown from its table."""
     for key, net in nets.items():
         verdicts = explain(net.paths, net.best)

@@ -1,6 +1,6 @@
 """Tables with a toy bus around them: next hops resolve, labels are bound, and what is published is kept as state.
 
-    peer.announce(...) --> Ribs --> world.state[topic][table], peer.received (routes as the peer would hold them)
+peer.announce(...) --> Ribs --> world.state[topic][table], peer.received (routes as the peer would hold them)
 """
 
 from __future__ import annotations

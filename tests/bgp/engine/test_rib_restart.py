@@ -1,11 +1,11 @@
 """Graceful restart (RFC 4724): routes of a neighbour that is away stay, until it is back and has said all, or too late.
 
-    pe1 (restarts)                 we (stay)
-      |--- 10.1/16, 10.2/16 -------->|
-      x    TCP breaks                |   both stay in use, marked S
-      |--- OPEN, R and F bits ------>|
-      |--- 10.1/16 ----------------->|
-      |--- End-of-RIB -------------->|   10.2/16 goes
+pe1 (restarts)                 we (stay)
+  |--- 10.1/16, 10.2/16 -------->|
+  x    TCP breaks                |   both stay in use, marked S
+  |--- OPEN, R and F bits ------>|
+  |--- 10.1/16 ----------------->|
+  |--- End-of-RIB -------------->|   10.2/16 goes
 """
 
 from __future__ import annotations
@@ -174,7 +174,9 @@ def test_rfc4724_4_1_after_a_restart_end_of_rib_waits_until_all_is_learnt(restar
     from tests.bgp.engine.rib_world import config
 
     family = {(Afi.IPV4, Safi.UNICAST): NeighborFamily()}
-    rows = {("", ip(a)): NeighborConfig(address=ip(a), remote_as=65010, families=family) for a in ("192.0.2.1", "192.0.2.2")}
+    rows = {
+        ("", ip(a)): NeighborConfig(address=ip(a), remote_as=65010, families=family) for a in ("192.0.2.1", "192.0.2.2")
+    }
     world = World(config=config(neighbors=rows))
     world.ribs = Ribs(world.config, lambda n: bytes(n), restarted=restarted)
     world.perform(world.ribs.start(world.now))

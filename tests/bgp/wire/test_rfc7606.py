@@ -157,7 +157,9 @@ CASES = {
     "B10_rfc9012_13_tunnel_long_sub_tlv_overrun": Case(23, 0xC0, "00070004 800100 00", W, W, OPTIONAL),
     "B10_rfc9012_13_tunnel_trailing_octet": Case(23, 0xC0, "0002 0004 0402880b 00", W, W, OPTIONAL),
     "B10_rfc9012_13_tunnel_type_unknown_is_not_malformed": Case(23, 0xC0, "ffff 0003 7f 01 00", NONE, NONE, 0),
-    "B10_rfc9012_13_tunnel_sub_tlv_twice_is_not_malformed": Case(23, 0xC0, "0002 0008 0402880b 0402880b", NONE, NONE, 0),
+    "B10_rfc9012_13_tunnel_sub_tlv_twice_is_not_malformed": Case(
+        23, 0xC0, "0002 0008 0402880b 0402880b", NONE, NONE, 0
+    ),
     # IPv6-address-specific extended communities, LARGE_COMMUNITIES
     "rfc7606_3_c_ipv6_ext_communities_not_transitive": Case(25, 0x80, "0002" + "00" * 18, W, W, FLAGS),
     "rfc7606_7_15_ipv6_ext_communities_length_0": Case(25, 0xC0, "", W, W, OPTIONAL),
