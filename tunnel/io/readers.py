@@ -12,6 +12,7 @@ its checksum (RFC 1071), and a TTL that is one less makes it 0x100 more (RFC 162
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import ClassVar
@@ -60,7 +61,7 @@ _PLAIN = frozenset((17, 47, 50, 58))
 
 
 @define(eq=False)
-class Reader:
+class Reader(ABC):
     """What all readers share: the port, the path behind it, and the rewrites in place."""
 
     link: ClassVar[int] = 0
@@ -100,9 +101,9 @@ class Reader:
             self.again()
         return counts
 
+    @abstractmethod
     def take(self, base: int, count: int) -> None:
         """One packet of `count` octets at `base`."""
-        raise NotImplementedError
 
     def copy(self, base: int, count: int) -> bytes:
         """A packet for the whole path. What waits goes first, so that packets of a flow stay in order."""
