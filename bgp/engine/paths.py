@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 from typing import Any, NamedTuple
+from weakref import ReferenceType
 
 from attrs import define, field
 
@@ -151,7 +152,7 @@ class PathSet:
     exported_from: str | None = None
     original: PathSet | None = None
     selected: Selected | None = None
-    imported: PathSet | None = None
+    imported_ref: ReferenceType[PathSet] | None = None
     exported: PathSet | None = None
     exported_epoch: int = -1
     importers: tuple[str, ...] = ()
@@ -159,6 +160,11 @@ class PathSet:
     out_token: object = None
     out: Any = None
     _rank: Rank | None = None
+
+    @property
+    def imported(self) -> PathSet | None:
+        """The set as VRFs that import it see it, while one does: held weakly, since it holds this one as its `original`."""
+        return None if self.imported_ref is None else self.imported_ref()
 
     @property
     def rank(self) -> Rank:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+from weakref import ref
 
 from attrs import define, evolve, field
 
@@ -141,13 +142,14 @@ class Vpn:
 
     def imported(self, one: PathSet) -> PathSet:
         """The set as VRFs see it: labelled packets must reach its next hop, by its encapsulation or by an LSP."""
-        if one.imported is None:
+        made = one.imported
+        if made is None:
             hop = ALWAYS if one.exported_from is not None else self.hops.get(labelled_hop(Path(one, Nlri(b""))))
-            one.imported = evolve(
-                one, hop=hop, original=one, weight=0 if one.source.local else one.weight, out_token=None, out=None
-            )
-            one.imported.forget_rank()  # a VRF's own routes come before another VRF's
-        return one.imported
+            weight = 0 if one.source.local else one.weight
+            made = evolve(one, hop=hop, original=one, weight=weight, imported_ref=None, out_token=None, out=None)
+            made.forget_rank()  # a VRF's own routes come before another VRF's
+            one.imported_ref = ref(made)
+        return made
 
     # --- out: VRF table -> VPN table ----------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Vpn:
             exported_from=vrf.name,
             refused=Reason.NO_LABEL if refused else None,
             detail=row.reason if refused and row is not None else "",
-            imported=None,
+            imported_ref=None,
             importers=(),
             importers_epoch=-1,
             out_token=None,

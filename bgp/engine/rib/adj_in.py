@@ -277,6 +277,10 @@ class AdjRibIn:
                 self.loc.put(nlri.key, path, old)
         return count
 
+    def forget(self) -> None:
+        """Let go of what no row has any more."""
+        self._last = None
+
     def sets(self) -> Iterable[PathSet]:
         return list(self._sets.values())
 

@@ -250,7 +250,6 @@ class Ribs:
         self._log("debug", "routes of a neighbour are withdrawn", neighbor=key, reason=reason)
         for family in list(peer.members):
             self.groups.leave(peer, family)
-        self._sweep_at = self._sweep_at or now + SWEEP_EVERY
         self._bury(peer.adj_in.values())
         self.own.remove_session(peer.view.vrf, peer.view.local)
         self._own_changed()
@@ -262,8 +261,6 @@ class Ribs:
         if peer is None:
             self._count("update from a neighbour that is not up")
             return []
-        if self._sweep_at is None:
-            self._sweep_at = now + SWEEP_EVERY
         for family in update.disabled if update.errors else ():
             if (adj := peer.adj_in.get(family)) is not None:
                 adj.disable()
@@ -507,8 +504,10 @@ class Ribs:
         return found
 
     def _touched(self, now: float) -> list[RibOutput]:
-        """Ask to be woken at once."""
+        """Ask to be woken at once, and some time later to sweep: whatever happened may have left something unused."""
         self._due = self._now = now
+        if self._sweep_at is None:
+            self._sweep_at = now + SWEEP_EVERY
         found, self._logs = self._logs, []
         return found
 
@@ -687,6 +686,8 @@ class Ribs:
         for table in self.tables.values():
             if table.family.vpn and not any(group.outbound.swaps for group in table.groups):
                 self.swaps.forget_all(table)
+        for adj in (adj for peer in self.peers.values() for adj in peer.adj_in.values()):
+            adj.forget()
         used = {one.hop for one in self._sets()}
         kept = self.swaps.hops_in_use()
         used |= {hop for key, hop in self.hops.hops.items() if key in kept}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -584,3 +585,30 @@ def test_V06_same_prefix_and_default_route_in_two_vrfs() -> None:
     world.vrf("red", "1:1", imports=("1:1", "2:2"), exports=("1:1",))
     world.vrf("red", "1:1", imports=("1:1",), exports=("1:1",))
     assert {r.vias[0].labels for r in world.routes("red").values()} == {(50,)}
+
+
+def test_next_hops_of_routes_that_went_are_wanted_no_longer() -> None:
+    """Without the garbage collector's help: what VRFs imported must not be kept by a cycle."""
+    world = World()
+    world.vrf("red", "1:1", imports=("1:1",))
+    remote = world.peer("192.0.2.1")
+    gc.disable()
+    try:
+        remote.announce(VPNV4, ROUTE, attrs=attributes((), ("1:1",)))
+        world.pass_time(2 * SWEEP_EVERY)
+        assert len(world.state[NextHopWanted][""]) == 2
+        remote.withdraw(VPNV4, ROUTE)
+        world.pass_time(2 * SWEEP_EVERY)
+        assert world.state[NextHopWanted][""] == {}
+    finally:
+        gc.enable()
+
+
+def test_a_vrf_that_goes_is_swept_after() -> None:
+    world = World()
+    world.vrf("red", "1:1", imports=("1:1",))
+    world.peer("192.0.2.1").announce(VPNV4, ROUTE, attrs=attributes((), ("1:1",)))
+    world.pass_time(2 * SWEEP_EVERY)
+    world.tell(VrfState, {"red": None})
+    world.pass_time(2 * SWEEP_EVERY)
+    assert list(world.state[NextHopWanted][""]) == [NextHopKey("", ip("192.0.2.1"))]
