@@ -232,7 +232,9 @@ class Prober:
 
         loop.add_reader(self._socket.fileno(), readable)
         try:
-            return await asyncio.wait_for(answered, timeout)
+            # Not wait_for: until Python 3.12 it may swallow a cancellation that meets the answer.
+            async with asyncio.timeout(timeout):
+                return await answered
         except TimeoutError:
             return Reply(self._sequence, "timeout")
         finally:
