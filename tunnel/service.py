@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, assert_never
 
 from stack.bus import Message
@@ -10,6 +11,7 @@ from stack.events import (
     AdjacencyState,
     AdjacencyWanted,
     BindingOffered,
+    Delta,
     EndpointOffered,
     Fact,
     HostPortState,
@@ -86,6 +88,12 @@ CONSUMES = frozenset(INPUTS)
 ADOPT_WITHIN = 2.0
 """Seconds after a restart in which adjacencies of an earlier incarnation stand while clients tell us again what they want."""
 
+READ_ROUTES_EVERY = 1.0
+"""Seconds between two readings of the kernel's routes, at least: there may be 100,000."""
+
+READ_ROUTES_PAUSE = 4
+"""And as many times as long as a reading took, so that a host that changes all the time costs no more than its share."""
+
 
 class TunnelService(ServiceShell):
     """`tunnel`: the control side of the data plane."""
@@ -103,6 +111,11 @@ class TunnelService(ServiceShell):
         self._adopt_until: float | None = self.now + ADOPT_WITHIN if context.incarnation > 1 else None
         self._told = self._adopt_until is None
         self._host: HostMirror = context.kept.setdefault(self.name, HostMirror(context.network.host, self.log))
+        self._host.stale = True
+        self._read_at: float | None = None
+        self._may_read = 0.0
+        self._interfaces_told = False
+        self._turn: asyncio.Handle | None = None
         self._host.log, self._host.hold = self.log, self._adopt_until is not None
 
     async def begin(self) -> None:
@@ -121,16 +134,23 @@ class TunnelService(ServiceShell):
 
     def receive(self, message: Message) -> None:
         self.engine.receive(message, self.now)
-        if hasattr(message, "topic") and message.topic is InterfaceState:
-            self._perform(self.engine.kernel_routes(self._foreign_routes()))
+        if isinstance(message, Delta) and message.topic is InterfaceState:
+            self._interfaces_told = True
 
     def received(self) -> None:
+        if self._interfaces_told:
+            self._interfaces_told = False
+            self._perform(self.engine.kernel_routes_again())
+            if self.engine.kernels_changed():
+                self._read_routes()
         self._told = self._told or not len(self.seat.mailbox)
         self._settle()
 
     def wake(self) -> None:
         self._told = self._told or self.now >= (self._adopt_until or 0.0)
         self.engine.neighbours.wake(self.now)
+        if self._read_at is not None and self.now >= self._read_at:
+            self._read_routes()
         self._settle()
         if self._adopt_until is not None and self.now >= self._adopt_until:
             self._adopt_until = None
@@ -138,10 +158,11 @@ class TunnelService(ServiceShell):
             self._receptions.keep_only(self.engine.receptions)
             self._host.hold = False
             self._host.apply(self.engine.host_state)
+            self._work_on()
             self._synced()
 
     def deadline(self) -> float | None:
-        times = [t for t in (self.engine.deadline(), self._adopt_until) if t is not None]
+        times = [t for t in (self.engine.deadline(), self._adopt_until, self._read_at) if t is not None]
         return min(times, default=None)
 
     def reconfigure(self, config: Any) -> None:
@@ -151,6 +172,8 @@ class TunnelService(ServiceShell):
 
     def close(self) -> None:
         self.context.network.host.watch(None)
+        if self._turn is not None:
+            self._turn.cancel()
         if self._stopping:
             self._host.close()
 
@@ -170,13 +193,38 @@ class TunnelService(ServiceShell):
     def _host_changed(self) -> None:
         """Devices, addresses or routes of the host changed."""
         self.engine.devices_changed(self.context.network.host.devices())
-        self._perform(self.engine.kernel_routes(self._foreign_routes()))
-        self._host.retry()
+        self._host.retry_local()
+        self._read_routes()
         self._settle()
+        self._work_on()
         self.rearm()
 
-    def _foreign_routes(self) -> list[Any]:
-        return [route for route, ours in self.context.network.host.routes() if not ours]
+    def _read_routes(self) -> None:
+        """Look what the kernel has: now, or as soon as it may be done again."""
+        if self.now < self._may_read:
+            self._read_at = self._may_read
+            return
+        self._read_at, began = None, self.now
+        rows = self._host.read_routes()
+        self._may_read = began + max(READ_ROUTES_EVERY, READ_ROUTES_PAUSE * (self.now - began))
+        if rows is None:
+            return
+        self._perform(self.engine.kernel_routes(route for route, ours in rows if not ours))
+        self._host.reconcile(rows)
+        self._work_on()
+
+    def _work_on(self) -> None:
+        """What is too much for one turn is done in the next ones."""
+        if self._host.clash and self._read_at is None:
+            self._read_routes()
+            self.rearm()
+        if self._host.busy and self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self.guarded(self._work))
+
+    def _work(self) -> None:
+        self._turn = None
+        self._host.work()
+        self._work_on()
 
     def _settle(self) -> None:
         if self._told:
@@ -197,8 +245,11 @@ class TunnelService(ServiceShell):
                     self._receptions.put(row.interface, row)
                 case DropReception(interface):
                     self._receptions.remove(interface)
-                case Mirror(state):
-                    self._host.apply(state)
+                case Mirror(change):
+                    if self._host.stale:
+                        self._read_routes()
+                    self._host.change(change)
+                    self._work_on()
                 case Log(event, fields, level):
                     getattr(self.log, level)(event, **fields)
                 case _:

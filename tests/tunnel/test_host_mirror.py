@@ -19,8 +19,8 @@ from stack.lab.namespace import World
 from stack.nettypes import Device, HostRoute
 from stack.os.host import OsHost
 from tests.conftest import require_root
-from tunnel.engine.mirror import HostState
-from tunnel.io.host import HostMirror
+from tunnel.engine.mirror import HostChange, HostState
+from tunnel.io.host import BURST, HostMirror
 
 ADDRESS, OTHER = ("e0", a("10.9.0.1"), 30), ("port", a("192.0.2.1"), 32)
 ROUTE = HostRoute(Prefix.parse("192.0.2.8/29"), a("10.9.0.2"), "e0")
@@ -304,6 +304,64 @@ def test_nothing_is_taken_away_while_a_new_incarnation_is_told_what_is_wanted() 
     assert (host.held, host.table, host.filters) == (set(), {MOVED: True}, [("e0", 1, TAGGED)])
 
 
+MANY = {Prefix((10 << 24 | number).to_bytes(4), 32): None for number in range(2 * BURST + 1)}
+MANY_ROUTES = {prefix: HostRoute(prefix, a("10.9.0.2"), "e0") for prefix in MANY}
+
+
+def test_a_change_touches_only_what_changed_and_reads_nothing() -> None:
+    host = FakeHost()
+    mine = mirror(host)
+    mine.apply(state(ADDRESS, ROUTE, THROUGH))
+    host.calls.clear()
+    mine.change(HostChange(frozenset({ADDRESS}), {}, {ROUTE.prefix: MOVED, THROUGH.prefix: None}))
+    assert host.calls == ["remove_route", "add_route", "remove_route"]
+    assert host.table == {MOVED: True}
+
+
+def test_many_routes_are_changed_in_many_turns() -> None:
+    host = FakeHost()
+    mine = mirror(host)
+    mine.change(HostChange(routes=MANY_ROUTES))
+    for turn in (1, 2):
+        assert (len(host.table), mine.busy) == (turn * BURST, True)
+        mine.work()
+    assert (set(host.table), mine.busy) == (set(MANY_ROUTES.values()), False)
+    mine.change(HostChange(routes=MANY))
+    assert len(host.table) == BURST + 1
+    mine.close()  # the process ends: there is no other turn
+    assert (host.table, mine.refused) == ({}, {})
+
+
+def test_a_route_that_others_put_there_since_is_read_before_anything_else_and_adopted() -> None:
+    host = FakeHost()
+    mine = mirror(host)
+    mine.apply(state(ADDRESS))
+    host.table = dict.fromkeys(MANY_ROUTES.values(), False)  # a daemon of the host learnt the same routes
+    host.calls.clear()
+    mine.change(HostChange(frozenset({ADDRESS}), {}, MANY_ROUTES))
+    assert (host.calls, mine.clash, mine.busy) == (["add_route"], True, False)
+    mine.reconcile(mine.read_routes())
+    while mine.busy:
+        mine.work()
+    assert (host.calls, mine.clash, mine.refused) == (["add_route", "routes"], False, {})
+    mine.close()
+    assert set(host.table.values()) == {False}
+
+
+def test_a_refused_route_makes_what_we_think_stale_and_comes_with_the_next_look() -> None:
+    host = FakeHost()
+    mine = mirror(host)
+    mine.apply(state(ADDRESS))
+    assert not mine.stale
+    host.refuses = {"add_route": errno.ENETUNREACH}
+    mine.change(HostChange(frozenset({ADDRESS}), {}, {ROUTE.prefix: ROUTE}))
+    assert (mine.stale, mine.busy, list(mine.refused)) == (True, False, ["add route 192.0.2.8/29"])
+    host.refuses = {}
+    mine.reconcile(mine.read_routes())
+    mine.work()
+    assert (mine.stale, host.table, mine.refused) == (False, {ROUTE: True}, {})
+
+
 ADDRESSES = st.sampled_from([ADDRESS, OTHER, ("e1", a("2001:db8::1"), 128)])
 ROUTES = st.sampled_from([ROUTE, THROUGH, HostRoute(Prefix.parse("::/0"), b"", "port")])
 DROPS = st.dictionaries(st.sampled_from(["e0", "e1"]), st.sampled_from([UNTAGGED, TAGGED]), max_size=2)
@@ -324,6 +382,13 @@ class MirrorMachine(RuleBasedStateMachine):
     def wish(self, addresses: set[Any], routes: set[HostRoute], drops: dict[str, frozenset[int | None]]) -> None:
         self.wanted = HostState(frozenset(addresses), frozenset(routes), drops)
         self.mirror.apply(self.wanted)
+
+    @rule(addresses=st.sets(ADDRESSES), routes=st.sets(ROUTES))
+    def wish_otherwise(self, addresses: set[Any], routes: set[HostRoute]) -> None:
+        before, wanted = ({route.prefix: route for route in rows} for rows in (self.wanted.routes, routes))
+        changed = {p: wanted.get(p) for p in before | wanted if before.get(p) != wanted.get(p)}
+        self.wanted = HostState(frozenset(addresses), frozenset(routes), self.wanted.drops)
+        self.mirror.change(HostChange(self.wanted.addresses, self.wanted.drops, changed))
 
     @rule(methods=st.sets(st.sampled_from(["add_address", "remove_address", "add_route", "remove_route", "drop_ingress",
                                            "devices", "addresses", "routes"])))  # fmt: skip

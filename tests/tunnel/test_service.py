@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ from stack.tables.nexthop import NextHop
 from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock, run
 from stack.testing.node import MemoryNode
 from tunnel.config import L3vpnProfile, TunnelConfig
-from tunnel.service import ADOPT_WITHIN, TunnelService
+from tunnel.service import ADOPT_WITHIN, READ_ROUTES_EVERY, TunnelService
 from tunnel.wire import arp
 
 QUIET = structlog.wrap_logger(
@@ -357,6 +358,32 @@ def test_a_device_that_goes_takes_its_interface_down() -> None:
         await stage.settle()
         assert stage.rows(LinkState)["Ethernet0/1"].reason == "device e1 is down"
         assert stage.rows(AdjacencyState)[AdjacencyKey("Ethernet0/1", HOST)].usable is False
+
+    play(act)
+
+
+def test_the_kernels_routes_are_read_once_a_second_at_most_and_not_for_a_route_that_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def act(stage: Stage) -> None:
+        await asyncio.sleep(2 * READ_ROUTES_EVERY)
+        host, reads, routes = stage.node.host, [], type(stage.node.host).routes
+        monkeypatch.setattr(type(host), "routes", lambda host: reads.append(stage.service.now) or routes(host))
+        many = [Prefix((20 << 24 | number << 8).to_bytes(4), 24) for number in range(1_200)]
+        for number in range(0, len(many), 100):
+            rows = {prefix: Selected("static", STATIC, 1, 0.0) for prefix in many[number : number + 100]}
+            stage.say("routing", RouteSelected, rows)
+            await asyncio.sleep(0.01)
+        stage.say("routing", RouteSelected, dict.fromkeys(many[:-1]))
+        await stage.settle()
+        assert reads == []
+        assert {route for route, ours in routes(host) if ours} == {HostRoute(p, CORE, "e0") for p in (FAR, many[-1])}
+        for number in range(20):
+            host.add_address("e0", bytes((10, 88, 0, number)), 24 + number % 8)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(READ_ROUTES_EVERY)
+        assert 2 <= len(reads) <= 3
+        assert all(later - earlier >= READ_ROUTES_EVERY for earlier, later in pairwise(reads))
 
     play(act)
 

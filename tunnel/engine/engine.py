@@ -132,10 +132,13 @@ class Engine:
     adjacencies: dict[AdjacencyKey, Adjacency] = field(factory=dict)
     receptions: dict[str, Reception] = field(factory=dict)
     refused: dict[str, int] = field(factory=dict)
-    host_state: mirror.HostState = field(factory=mirror.HostState)
     neighbours: Neighbours = field(init=False)
+    _copies: mirror.RouteCopies = field(init=False)
+    _local: mirror.HostChange = field(factory=mirror.HostChange)
     _published: dict[Topic[Any, Any], _Published] = field(factory=dict)
     _kernel_routes: dict[Prefix, Route] = field(factory=dict)
+    _foreign: tuple[HostRoute, ...] = ()
+    _kernels: dict[str, Any] | None = None
     _adopted: dict[str, InterfaceRow] = field(factory=dict)
     _mirrored_at: int = -1
     _dirty_names: set[str] = field(factory=set)
@@ -144,9 +147,11 @@ class Engine:
     _complete: bool = False
     _told: dict[str, ProfileRow] = field(factory=dict)
     _mirror_dirty: bool = True
+    _wants_dirty: bool = True
 
     def __attrs_post_init__(self) -> None:
         self.neighbours = Neighbours(self.entropy)
+        self._copies = mirror.RouteCopies(self.nexthops)
 
     # --- inputs -------------------------------------------------------------------------------------------------------
 
@@ -185,7 +190,12 @@ class Engine:
 
     def kernel_routes(self, routes: Iterable[HostRoute]) -> list[Output]:
         """The routes of the host's default table that are not ours: offered to routing, as the last resort."""
-        routes = tuple(routes)
+        self._foreign = tuple(routes)
+        return self.kernel_routes_again()
+
+    def kernel_routes_again(self) -> list[Output]:
+        """`kernel_routes` of the same routes, after interfaces changed."""
+        routes = self._foreign
         self._adopt_devices({route.device for route in routes})
         names = {i.row.device: i.name for i in self.interfaces.values() if mirror.is_kernels(i) and i.row.device}
         found: dict[Prefix, Route] = {}
@@ -200,6 +210,14 @@ class Engine:
         rows.update((prefix, row) for prefix, row in found.items() if self._kernel_routes.get(prefix) != row)
         self._kernel_routes = found
         return [Publish(RouteOffered, rows, DEFAULT_VRF)] if rows else []
+
+    def kernels_changed(self) -> bool:
+        """Whether interfaces whose device is the kernel's changed since the last call; of the first call, yes."""
+        kernels = {
+            name: (i.row.device, i.up, i.addresses) for name, i in self.interfaces.items() if mirror.is_kernels(i)
+        }
+        changed, self._kernels = kernels != self._kernels, kernels
+        return changed
 
     def _connected(self, interface: str, route: HostRoute) -> bool:
         """Whether the host has the route because of an address that we gave the interface."""
@@ -272,6 +290,11 @@ class Engine:
     def _mirror_changed(self, _delta: Delta, _now: float) -> None:
         self._mirror_dirty = True
 
+    def _routes_selected(self, delta: Delta, _now: float) -> None:
+        if delta.table == DEFAULT_VRF:
+            for prefix, row in delta.rows.items():
+                self._wants_dirty |= self._copies.select(prefix, row)
+
     def _neighbour_packet(self, fact: NeighbourPacket, now: float) -> None:
         try:
             if fact.arp:
@@ -291,8 +314,10 @@ class Engine:
         outputs += self._settle_links()
         outputs += self._settle_adjacencies(now)
         outputs += self._settle_receptions()
-        if self._all_dirty or self._mirror_dirty:
+        if self._all_dirty or self._mirror_dirty or self._wants_dirty:
             outputs += self._wants()
+            self._wants_dirty = False
+        if self._all_dirty or self._mirror_dirty:
             outputs += self._bindings()
         outputs += self._settle_mirror()
         outputs += map(Post, self.neighbours.take_packets())
@@ -478,7 +503,7 @@ class Engine:
         hop may come to leave by another interface while its routes stay as they are."""
         wanted: dict[NextHopKey, bool] = {NextHopKey(DEFAULT_VRF, address): True for address in self._destinations()}
         wanted.update((key, True) for key in bindings.next_hops(self.config.bindings))
-        wanted.update((key, True) for key in mirror.next_hops(self.rows.merged(RouteSelected, DEFAULT_VRF)))
+        wanted.update((key, True) for key in self._copies.next_hops())
         return self._topic(NextHopWanted).replace(wanted)
 
     def _destinations(self) -> set[bytes]:
@@ -499,20 +524,25 @@ class Engine:
         ]
 
     def _settle_mirror(self) -> list[Output]:
-        if not self._mirror_dirty and not self._all_dirty and self._mirrored_at == self.nexthops.generation:
-            return []
+        local = self._local
+        if self._mirror_dirty or self._all_dirty or self._mirrored_at != self.nexthops.generation:
+            ports = self.rows.merged(HostPortState)
+            if self._mirror_dirty or self._all_dirty:
+                addresses = mirror.wanted_addresses(self.interfaces, ports)
+                local = mirror.HostChange(addresses, mirror.wanted_drops(self.interfaces.values()))
+                self._copies.keep_from(self._own_destinations())
+            self._copies.look(self.interfaces, ports)
         self._mirror_dirty, self._mirrored_at = False, self.nexthops.generation
-        state = mirror.wanted_state(
-            self.interfaces,
-            self.rows.merged(HostPortState),
-            self.rows.merged(RouteSelected, DEFAULT_VRF),
-            self.nexthops,
-            self._own_destinations(),
-        )
-        if state == self.host_state:
+        routes = self._copies.settle(self.interfaces)
+        if local == self._local and not routes:
             return []
-        self.host_state = state
-        return [Mirror(state)]
+        self._local = local
+        return [Mirror(mirror.HostChange(local.addresses, local.drops, routes))]
+
+    @property
+    def host_state(self) -> mirror.HostState:
+        """All that the host's own tables must hold."""
+        return mirror.HostState(self._local.addresses, frozenset(self._copies.routes.values()), self._local.drops)
 
 
 _HANDLERS: dict[Topic[Any, Any], Callable[[Engine, Delta, float], None]] = {
@@ -524,5 +554,5 @@ _HANDLERS: dict[Topic[Any, Any], Callable[[Engine, Delta, float], None]] = {
     SourceOffered: Engine._everything_changed,  # noqa: SLF001
     VrfState: Engine._everything_changed,  # noqa: SLF001
     HostPortState: Engine._mirror_changed,  # noqa: SLF001
-    RouteSelected: Engine._mirror_changed,  # noqa: SLF001
+    RouteSelected: Engine._routes_selected,  # noqa: SLF001
 }

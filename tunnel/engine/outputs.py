@@ -10,7 +10,7 @@ from attrs import frozen
 from stack.events import AdjacencyKey, Fact, Topic
 from stack.tables.adjacency import Adjacency
 from stack.tables.reception import Reception
-from tunnel.engine.mirror import HostState
+from tunnel.engine.mirror import HostChange
 
 __all__ = [
     "DropAdjacency",
@@ -59,9 +59,9 @@ class DropReception:
 
 @frozen
 class Mirror:
-    """What the host's own tables must hold from now on."""
+    """What the host's own tables must hold from now on, where that is not what they had to before."""
 
-    state: HostState
+    change: HostChange
 
 
 @frozen

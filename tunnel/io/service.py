@@ -15,6 +15,7 @@ from stack.addr import DEFAULT_VRF
 from stack.bus import Message
 from stack.events import (
     AdjacencyState,
+    Delta,
     Fact,
     Hairpin,
     HostPortRow,
@@ -27,6 +28,7 @@ from stack.events import (
     NeighbourUnresolved,
     NhrpReceived,
     SendNeighbourPacket,
+    Synced,
     Topic,
     VrfState,
 )
@@ -108,6 +110,7 @@ class ForwarderService(ServiceShell):
         self._failed: dict[str, str] = {}
         self._tried: set[str] = set()
         self._again: float | None = None
+        self._dirty = False
 
     async def begin(self) -> None:
         self.seat.serve(LabelCounters, lambda _: self.forwarder.label_octets())
@@ -118,9 +121,15 @@ class ForwarderService(ServiceShell):
     def receive(self, message: Message) -> None:
         if isinstance(message, SendNeighbourPacket):
             self._send_neighbour_packet(message)
+        elif isinstance(message, Delta | Synced) and message.topic is not AdjacencyState:
+            self._dirty = True
 
     def received(self) -> None:
-        self._settle()
+        if self._dirty:
+            self._dirty = False
+            self._settle()
+        elif self.forwarder.path.waiting:
+            self.forwarder.path.refresh()  # what waits may have its neighbour now; others are served by the next drain
 
     def wake(self) -> None:
         if self._again is not None and self.now >= self._again:

@@ -101,8 +101,8 @@ class Node:
                         del held[key]
                 case Post(SendNeighbourPacket() as packet):
                     self.sent.append(packet)
-                case Mirror(state):
-                    self.host = state
+                case Mirror():
+                    self.host = self.engine.host_state
 
     def rows(self, topic: Topic[Any, Any], table: str = "") -> dict[Any, Any]:
         return self.said.get((topic, table), {})
@@ -555,6 +555,20 @@ def test_a_device_that_only_the_host_knows_is_taken_for_an_interface_of_the_defa
     node.take(node.engine.kernel_routes([far]))
     node.settle()
     assert "up0" not in node.rows(InterfaceOffered)
+
+
+def test_the_kernels_routes_are_of_interest_first_of_all_and_when_an_interface_of_its_own_changes() -> None:
+    node = Node(TunnelConfig())
+    assert node.engine.kernels_changed()  # no interface at all may be configured towards the core
+    node.tell(InterfaceState, {"Loopback0": loopback(), "Ethernet0/1": customer()})
+    assert not node.engine.kernels_changed()
+    node.tell(InterfaceState, {"Ethernet0/0": core()})
+    assert node.engine.kernels_changed()
+    assert not node.engine.kernels_changed()
+    node.tell(InterfaceState, {"Ethernet0/0": core(up=False)})
+    assert node.engine.kernels_changed()
+    node.tell(InterfaceState, {"Ethernet0/0": None})
+    assert node.engine.kernels_changed()
 
 
 def test_an_interface_without_a_device_is_down_and_says_so() -> None:

@@ -133,7 +133,7 @@ class Told:
         self.said: dict[tuple[Topic[Any, Any], str], dict[Any, Any]] = {}
         self.adjacencies: dict[AdjacencyKey, Any] = {}
         self.receptions: dict[str, Any] = {}
-        self.host: Any = None
+        self.copies: dict[Prefix, Any] = {}
         self.routers: dict[str, Interface] = {}
 
     def tell(self, topic: Topic[Any, Any], rows: dict[Any, Any], owner: str, table: str = "") -> None:
@@ -174,8 +174,12 @@ class Told:
                 self.receptions[row.interface] = row
             case DropReception(name):
                 del self.receptions[name]
-            case Mirror(state):
-                self.host = state
+            case Mirror(change):
+                for prefix, copy in change.routes.items():
+                    assert self.copies.get(prefix) != copy, f"the copy of {prefix} is said twice"
+                    self.copies.pop(prefix, None)
+                    if copy is not None:
+                        self.copies[prefix] = copy
 
     def merge(self, names: set[str]) -> None:
         """Of a name that the router offers too, routing takes the router's."""
@@ -201,7 +205,7 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.hops = NextHopTable()
-        writer = self.hops.writer("routing")
+        self.hop_writer = writer = self.hops.writer("routing")
         writer.put(1, NextHop(NextHopKey("", PE2), AdjacencyKey("Ethernet0/0", a("10.9.0.2"))))
         writer.put(2, NextHop(NextHopKey("", PE3), AdjacencyKey("Tunnel7", a("10.70.0.2"))))
         writer.put(3, NextHop(NextHopKey("", PE3), None, reason="no route"))
@@ -268,6 +272,13 @@ class EngineMachine(RuleBasedStateMachine):
         row = None if hop is None else Selected("static", STATIC, hop, 0.0)
         self.say(RouteSelected, "routing", {Prefix.parse(text): row}, settle=True)
 
+    @rule(hop=st.sampled_from([1, 2, 3]), interface=st.sampled_from(["", "Ethernet0/0", "Ethernet0/1", "Tunnel7"]))
+    def next_hop(self, hop: int, interface: str) -> None:
+        """It leaves by another interface, or is unusable, and its routes stay as they are."""
+        adjacency = AdjacencyKey(interface, PE3) if interface else None
+        self.hop_writer.put(hop, NextHop(NextHopKey("", PE2), adjacency))
+        self.told.settle()
+
     @rule(name=st.sampled_from(["Tunnel_Encap", "Tunnel_Encap_"]), there=st.booleans())
     def vrf(self, name: str, there: bool) -> None:
         self.say(VrfState, "router", {name: name if there else None}, settle=True)
@@ -302,6 +313,7 @@ class EngineMachine(RuleBasedStateMachine):
         for mine, its in zip(self.told.holds(), fresh.holds(), strict=True):
             assert mine == its
         # What was put into the tables is what the engine holds itself.
+        assert set(self.told.copies.values()) == self.told.engine.host_state.routes
         assert self.told.adjacencies == self.told.engine.adjacencies
         assert self.told.receptions == self.told.engine.receptions
 

@@ -15,6 +15,8 @@ from stack.bus import Bus
 from stack.events import (
     AddressRow,
     AdjacencyKey,
+    AdjacencyRow,
+    AdjacencyState,
     HostPortRow,
     HostPortState,
     Interface,
@@ -162,6 +164,33 @@ def test_a_held_packet_is_sent_when_its_neighbour_is_there():
         await asyncio.sleep(0.05)
         await answer_arp(node)
         assert (await ping)[0].ok
+        await supervisor.stop()
+
+    run(play())
+
+
+def test_neighbours_that_come_and_go_make_nobody_look_at_all_interfaces(monkeypatch):
+    async def play() -> None:
+        node = Node()
+        node.fill()
+        supervisor = node.supervisor()
+        await asyncio.sleep(0.01)
+        service: ForwarderService = supervisor.service("forwarder")
+        looks: list = []
+        settle, forget = service._settle, service.forwarder.path.forget
+        monkeypatch.setattr(service, "_settle", lambda: looks.append("all") or settle())
+        monkeypatch.setattr(type(service.forwarder.path), "forget", lambda _: looks.append("forget") or forget())
+        for number in range(5):
+            node.seat.post(SendNeighbourPacket("Ethernet0/0", bytes(6), 0x0806, bytes(28)))
+            node.seat.publish(
+                AdjacencyState,
+                {AdjacencyKey("Ethernet0/0", bytes((10, 1, 0, number))): AdjacencyRow(usable=True, mtu=1500)},
+            )
+            await asyncio.sleep(0.01)
+        assert looks == []
+        node.seat.publish(InterfaceState, {"TUN0": None})
+        await asyncio.sleep(0.01)
+        assert looks == ["all"]
         await supervisor.stop()
 
     run(play())
