@@ -81,6 +81,9 @@ OWNER = "tunnel"
 KERNEL_DISTANCE = 254
 """Administrative distance of routes that the host's kernel had before us: any other route wins."""
 
+_NEAR = (Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8"), Prefix.parse("224.0.0.0/4"))
+"""Routes that the kernel has on every device that is up: link-local and multicast. They lead nowhere."""
+
 
 @frozen
 class Snapshot:
@@ -190,7 +193,7 @@ class Engine:
 
     def kernel_routes(self, routes: Iterable[HostRoute]) -> list[Output]:
         """The routes of the host's default table that are not ours: offered to routing, as the last resort."""
-        self._foreign = tuple(routes)
+        self._foreign = tuple(route for route in routes if not any(near.contains(route.prefix) for near in _NEAR))
         return self.kernel_routes_again()
 
     def kernel_routes_again(self) -> list[Output]:

@@ -623,3 +623,15 @@ def test_a_profile_is_told_to_the_log_once_the_interfaces_are_known() -> None:
     assert told() == [(True, "")]
     node.tell(InterfaceState, {"Loopback0": None})
     assert told() == [(False, "interface Loopback0 does not exist")]
+
+
+def test_a_device_that_the_host_merely_has_is_not_adopted() -> None:
+    node = pe()
+    near = ("fe80::/64", "ff00::/8", "224.0.0.0/4")
+    node.take(node.engine.kernel_routes([HostRoute(Prefix.parse(text), b"", "e1") for text in near]))
+    node.settle()
+    assert not node.rows(RouteOffered, "")
+    assert "e1" not in node.rows(InterfaceOffered)
+    node.take(node.engine.kernel_routes([HostRoute(Prefix.parse("198.51.100.0/24"), b"", "e1")]))
+    node.settle()
+    assert "e1" in node.rows(InterfaceOffered)
