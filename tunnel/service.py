@@ -53,20 +53,20 @@ from tunnel.show import COMMANDS
 
 __all__ = ["SERVICE", "TunnelService"]
 
-PRODUCES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
-    {
-        InterfaceOffered,
-        AddressOffered,
-        LinkState,
-        AdjacencyState,
-        ProfileState,
-        BindingOffered,
-        LabelWanted,
-        NextHopWanted,
-        RouteOffered,
-        SendNeighbourPacket,
-    }
+STATE: tuple[Topic[Any, Any], ...] = (
+    InterfaceOffered,
+    AddressOffered,
+    LinkState,
+    AdjacencyState,
+    ProfileState,
+    BindingOffered,
+    LabelWanted,
+    NextHopWanted,
+    RouteOffered,
 )
+"""What is published as rows, in the order in which it is said to be complete."""
+
+PRODUCES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset({*STATE, SendNeighbourPacket})
 INPUTS: tuple[Topic[Any, Any] | type[Fact], ...] = (
     InterfaceOffered,
     InterfaceState,
@@ -178,17 +178,7 @@ class TunnelService(ServiceShell):
             self._host.close()
 
     def _synced(self) -> None:
-        self.seat.synced(
-            InterfaceOffered,
-            AddressOffered,
-            LinkState,
-            AdjacencyState,
-            ProfileState,
-            BindingOffered,
-            LabelWanted,
-            NextHopWanted,
-            RouteOffered,
-        )
+        self.seat.synced(*STATE)
 
     def _host_changed(self) -> None:
         """Devices, addresses or routes of the host changed."""
