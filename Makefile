@@ -24,7 +24,7 @@ check: $(INSTALLED)
 
 oracles: $(INSTALLED)
 	test -x .oracles/bin/python || $(PYTHON) -m venv .oracles
-	.oracles/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" ciscoconfparse2 "hier-config<3"
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" ciscoconfparse2 "hier-config<3" ntc-templates
 	ORACLES=1 .oracles/bin/python -m pytest -q tests/oracles
 
 bench: $(INSTALLED)

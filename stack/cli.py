@@ -1,4 +1,4 @@
-"""The console command: labelspan lab | run | exec | check."""
+"""The console command: labelspan lab | run | exec | check, and the words that packages bring."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.config import Config
 from stack.events import InterfaceKind
 
 __all__ = ["main"]
 
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  (argparse has no public name for it)
+
 EXIT_FAILED, EXIT_CONFIG, EXIT_PRIVILEGE = 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 well, 1 failed, 2 wrong usage or configuration, 3 a privilege or kernel feature is missing."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     from stack.origin import IntruderError, check_origin
 
+    parser, commands = _parser()
     try:
+        if _for_packages(given, commands.choices):
+            check_origin()
+            _add_words(commands)
+        options = parser.parse_args(given)
         check_origin()
         code: int = options.run(options)
         sys.stdout.flush()
@@ -50,7 +58,24 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _for_packages(given: Sequence[str], own: Iterable[str]) -> bool:
+    """Whether the packages' words are needed: for help, and for a word that is none of `own`. Loading the packages takes longer
+    than most of our own words do."""
+    word = next((one for one in given if not one.startswith("-")), None)
+    return word not in own if word is not None else any("--help".startswith(one) or one == "-h" for one in given)
+
+
+def _add_words(commands: _Commands) -> None:
+    from stack.registry import load_specs
+
+    for spec in load_specs():
+        for word in spec.words:
+            parser = commands.add_parser(word.name, help=word.help, description=word.help)
+            word.add(parser)
+            parser.set_defaults(run=word.run)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, _Commands]:
     parser = argparse.ArgumentParser(prog="labelspan", description="MPLS VPN over mGRE, in pure Python")
     parser.add_argument("--version", action=_Version, nargs=0, help="what is installed here")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -58,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("name", help="a scenario that comes with labelspan (mgre), or a folder with one")
     lab.add_argument("--backend", choices=("auto", "netns", "memory"), default="auto")
     lab.add_argument("--keep", action="store_true", help="leave the topology running until Ctrl-C")
-    lab.add_argument("--capture", type=Path, metavar="DIR", help="write what crosses each link as pcap")
+    lab.add_argument(
+        "--capture", type=Path, metavar="DIR", help="write what crosses the links (lab.pcapng), and every key (profile)"
+    )
     lab.add_argument("--json", action="store_true")
     lab.add_argument("--sabotage", metavar="NAME", help="break one thing on purpose; its row must turn red")
     lab.set_defaults(run=_lab)
@@ -69,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--state", type=Path, metavar="DIR")
     run.add_argument("--control", type=Path, metavar="SOCKET")
     run.add_argument("--metrics", metavar="ADDR:PORT", help="serve Prometheus metrics there")
+    run.add_argument("--key-log", type=Path, metavar="DIR", help="write EVERY KEY of the node there, for Wireshark")
     run.add_argument("--log-json", action="store_true")
     run.set_defaults(run=_run)
     ask = commands.add_parser("exec", help="ask a running node")
@@ -82,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path)
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_check)
-    return parser
+    return parser, commands
 
 
 def _read(path: Path) -> Config | None:
@@ -137,6 +165,7 @@ def _run(options: argparse.Namespace) -> int:
         state=options.state,
         log_json=options.log_json,
         metrics=metrics,
+        key_log=options.key_log,
     )
     return daemon.run()
 

@@ -21,6 +21,7 @@ from stack.ios.commands import neutral
 from stack.router import Router
 
 if TYPE_CHECKING:
+    from stack.keylog import KeyLog
     from stack.metrics import MetricsServer
 from stack.wiring import WiringError
 
@@ -95,6 +96,8 @@ class Daemon:
     state: Path | None = None
     log_json: bool = False
     metrics: tuple[str, int] | None = None
+    key_log: Path | None = None
+    """Where every key is written (`FileKeyLog`); nowhere, unless it was asked for."""
 
     def run(self) -> int:
         """The exit code: 0 after a clean stop."""
@@ -125,7 +128,12 @@ class Daemon:
             if self.state is not None:
                 self.state.mkdir(parents=True, exist_ok=True)
             router = Router(
-                self.config, network=network, bindings=self.bindings, state_dir=str(self.state or ""), log=log
+                self.config,
+                network=network,
+                bindings=self.bindings,
+                state_dir=str(self.state or ""),
+                log=log,
+                key_log=self._key_log(log),
             )
             server = ControlServer(router, self.control or default_socket(self.name), apart=True)
             await server.start()
@@ -150,6 +158,19 @@ class Daemon:
                 await metrics.stop()
             network.close()
         return 0
+
+    def _key_log(self, log: structlog.typing.FilteringBoundLogger) -> KeyLog | None:
+        """Where keys go, if they are to go anywhere. Raises OSError."""
+        if self.key_log is None:
+            return None
+        from stack.keylog import FileKeyLog
+
+        key_log = FileKeyLog(self.key_log, trouble=lambda why: log.error("keys are missing in the key log", reason=why))
+        log.warning(
+            "EVERY KEY OF THIS NODE IS WRITTEN TO FILES: whoever reads them reads all its traffic (--key-log)",
+            folder=str(self.key_log),
+        )
+        return key_log
 
     async def _metrics(self, router: Router) -> MetricsServer | None:
         """The page for scrapers, if one was asked for. Raises OSError."""

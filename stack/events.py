@@ -16,6 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from attrs import field, frozen
 
 from stack.addr import RD, RT, Afi, Fec, LabelStack, Prefix
+from stack.esp import EspForm
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -104,7 +105,7 @@ class Vrf:
 VrfState: Topic[str, Vrf] = Topic("VrfState", Owners.ONE, "name -> VRF, the default one (empty name) included")
 
 PolicyState: Topic[tuple[str, str], Any] = Topic(
-    "PolicyState", Owners.ONE, "(kind, name) -> policy; kind 'route-map': compiled, lists inside; 'prefix-list': as is"
+    "PolicyState", Owners.ONE, "(kind, name) -> policy; kind 'route-map': compiled, lists inside; other lists as they are"
 )
 
 # --- interfaces --------------------------------------------------------------------------------------------------------
@@ -144,6 +145,7 @@ class InterfaceRow:
     redirect: bool = False
     protection: str = ""
     internal: bool = False
+    negotiated: bool = False
 
 
 class AddressRow(NamedTuple):
@@ -337,7 +339,8 @@ SourceOffered: Topic[str, SourceRow] = Topic(
 
 
 class ProfileRow(NamedTuple):
-    """An L3VPN encapsulation profile at work. `vrf` is its tunnel-encapsulation VRF; `source` our transport address."""
+    """An L3VPN encapsulation profile at work. `vrf` is its tunnel-encapsulation VRF; `source` our transport address;
+    `protected`: packets travel by IPsec or not at all."""
 
     tunnel: str
     vrf: str
@@ -345,6 +348,7 @@ class ProfileRow(NamedTuple):
     source: bytes
     usable: bool
     reason: str = ""
+    protected: bool = False
 
 
 ProfileState: Topic[str, ProfileRow] = Topic("ProfileState", Owners.ONE, "L3VPN profile -> its tunnel and source")
@@ -387,6 +391,103 @@ class HostPortRow(NamedTuple):
 
 
 HostPortState: Topic[str, HostPortRow] = Topic("HostPortState", Owners.ONE, "VRF -> its host port, opened by forwarder")
+
+# --- security associations ------------------------------------------------------------------------------------------
+
+
+class SaKey(NamedTuple):
+    """A protected neighbour: a tunnel interface and, if that has many, the transport address of the far end (else empty)."""
+
+    interface: str
+    remote: bytes = b""
+
+
+class ProtectedRow(NamedTuple):
+    """A tunnel that must be protected by IPsec profile `profile`. `local` and `remote` are its ends, in table `vrf`; `remote`
+    empty: many. `negotiated`: it asks its peer for its own address (`ip address negotiated`)."""
+
+    profile: str
+    local: bytes
+    remote: bytes = b""
+    vrf: str = ""
+    negotiated: bool = False
+
+
+TunnelProtected: Topic[str, ProtectedRow] = Topic(
+    "TunnelProtected", Owners.ONE, "tunnel interface -> its protection: what an IKE peer's proposal is held against"
+)
+
+
+class SaRequest(NamedTuple):
+    """A CHILD_SA that a client needs; the row stands as long as it does. `profile`: the IPsec profile."""
+
+    profile: str
+    local: bytes
+    remote: bytes
+
+
+SaWanted: Topic[SaKey, SaRequest] = Topic(
+    "SaWanted", Owners.MANY, "protected neighbour -> the security association it needs"
+)
+
+
+class SaRow(NamedTuple):
+    """Whether a protected neighbour can be sent to, and if not, why. `form`: what ESP adds, for the MTU. `identity`: the
+    peer's, as text. `since`: on the clock's scale. `child`: the CHILD_SA's number, which a rekey changes."""
+
+    up: bool
+    reason: str = ""
+    form: EspForm | None = None
+    identity: str = ""
+    since: float = 0.0
+    child: int = 0
+
+
+SaState: Topic[SaKey, SaRow] = Topic("SaState", Owners.ONE, "protected neighbour -> its security association")
+
+
+class AccessRow(NamedTuple):
+    """A virtual-access interface that an authenticated peer gets: a clone of `template`, with its own ends (in table `vrf`).
+    `mode` of the tunnel is the template's."""
+
+    template: str
+    local: bytes
+    remote: bytes
+    profile: str
+    vrf: str = ""
+    description: str = ""
+
+
+AccessWanted: Topic[str, AccessRow] = Topic(
+    "AccessWanted", Owners.ONE, "interface name (Virtual-Access1, ...) -> the clone that tunnel makes of a template"
+)
+
+
+@frozen
+class SaSoft(Fact):
+    """An SA has carried as much as it should: time to rekey it."""
+
+    spi: int
+    inbound: bool
+
+
+@frozen
+class SaMoved(Fact):
+    """A packet that an inbound SA has authenticated came from another address or UDP port than the SA's."""
+
+    spi: int
+    remote: bytes
+    port: int
+
+
+@frozen
+class SaUnknown(Fact):
+    """An ESP packet came with an SPI that nobody has."""
+
+    local: bytes
+    remote: bytes
+    spi: int
+
 
 # --- what the packet path tells the others -----------------------------------------------------------------------------
 

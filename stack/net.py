@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from stack.addr import Prefix
-from stack.nettypes import Device, HostRoute, TcpOptions
+from stack.nettypes import Datagram, Device, HostRoute, TcpOptions
 
-__all__ = ["Device", "Host", "HostRoute", "Listener", "Network", "Port", "TcpOptions"]
+__all__ = ["Datagram", "DatagramPort", "Device", "Host", "HostRoute", "Listener", "Network", "Port", "TcpOptions"]
 
 VNET_HEADER = 10
 """Octets of the virtio-net header that some ports put before each packet (`Port.headroom`)."""
@@ -36,6 +36,24 @@ class Port(Protocol):
 
     def recv_into(self, buffer: memoryview | bytearray, /) -> int: ...
     def send(self, octets: bytes | bytearray | memoryview, /) -> int: ...
+    def listen(self, readable: Callable[[], None] | None) -> None: ...
+    def close(self) -> None: ...
+
+
+class DatagramPort(Protocol):
+    """UDP over IPv4 at one port of ours, every address of the host's default VRF, never blocking.
+
+    `receive` raises BlockingIOError when nothing is left, and nothing else because of a peer. `send` raises BlockingIOError
+    when the queue is full, other OSError as sendmsg(2). Closing twice is allowed.
+    """
+
+    port: int
+
+    def receive(self) -> Datagram: ...
+    def send(self, octets: bytes, local: bytes, remote: bytes, port: int) -> None:
+        """From our address `local` (empty: the host chooses) to `remote`, `port`. Fragmented if it must be."""
+        ...
+
     def listen(self, readable: Callable[[], None] | None) -> None: ...
     def close(self) -> None: ...
 
@@ -104,8 +122,14 @@ class Network(Protocol):
         """A customer attachment that carries bare IP packets."""
         ...
 
-    def raw(self, protocol: int, *, remote: bytes = b"") -> Port:
-        """IPv4 packets of one protocol in the default VRF, headers included both ways.
+    def datagrams(self, port: int, *, marked: bool = False) -> DatagramPort:
+        """`marked`: only datagrams that begin with four octets of zero, the non-ESP marker (RFC 3948 2.2), which they keep;
+        the others on that port are for `raw`."""
+        ...
+
+    def raw(self, protocol: int, *, remote: bytes = b"", port: int = 0) -> Port:
+        """IPv4 packets of one protocol in the default VRF, headers included both ways. With `port`, of UDP: datagrams to that
+        port of ours that do not begin with the non-ESP marker.
 
         With `remote`: connected and send-only, for the packet path's prebuilt headers. As raw(7) with IP_HDRINCL: the total
         length and the header checksum of what is sent are filled in, and so is an identification of zero.

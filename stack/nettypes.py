@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from attrs import field, frozen
 
 from stack.addr import Prefix
 
-__all__ = ["Device", "HostRoute", "TcpOptions"]
+__all__ = ["Datagram", "Device", "HostRoute", "TcpOptions"]
 
 
 @frozen
@@ -28,6 +30,16 @@ class TcpOptions:
     dscp: int = 48
     keys: tuple[tuple[Prefix, bytes], ...] = field(default=(), repr=False)
     hops: tuple[tuple[Prefix, int], ...] = ()
+
+
+class Datagram(NamedTuple):
+    """What came by UDP: from `source`, `source_port` to our address `destination`, `destination_port`."""
+
+    octets: bytes
+    source: bytes
+    source_port: int
+    destination: bytes
+    destination_port: int
 
 
 @frozen

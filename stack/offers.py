@@ -116,6 +116,7 @@ def _interface(interface: InterfaceConfig, node: NodeConfig, bindings: Mapping[s
         network_id=interface.network_id,
         redirect=interface.redirect,
         protection=interface.protection,
+        negotiated=interface.negotiated,
     )
 
 
@@ -149,6 +150,7 @@ def _policies(node: NodeConfig, system_maps: Iterable[RouteMap]) -> Rows:
     compiled = routemap.compile(maps, node)
     rows: dict[tuple[str, str], Any] = {("route-map", name): row for name, row in compiled.items()}
     rows.update((("prefix-list", name), row) for name, row in node.prefix_lists.items())
+    rows.update((("access-list", name), row) for name, row in node.access_lists.items())
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,9 +16,23 @@ from stack.policy.routemap import RouteMap
 from stack.samples import Sample
 from stack.service import Context, Service
 
-__all__ = ["GROUP", "ServiceSpec", "load_specs"]
+__all__ = ["GROUP", "ServiceSpec", "Word", "load_specs"]
 
 GROUP = "labelspan.services"
+
+
+@frozen
+class Word:
+    """A word of the console command that a package brings: `labelspan NAME ...`.
+
+    `help`: one line. `add` puts the word's own arguments on its parser. `run` gets what was parsed, and its value is the exit
+    code: 0 well, 1 failed, 2 wrong usage.
+    """
+
+    name: str
+    help: str
+    add: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int]
 
 
 @frozen
@@ -28,7 +43,7 @@ class ServiceSpec:
     `produces`, `consumes`: topics and facts. `optional`: those of `consumes` that a node may lack a producer of; any other
     subscription that nobody can feed is refused by the wiring check. `writes`: names of tables. `rank`: start order.
     `route_maps`: maps that the system itself makes from the configuration. `checks`: legal-but-wrong findings.
-    `samples`: figures for monitoring, of a running service.
+    `samples`: figures for monitoring, of a running service. `words`: of the console command.
     """
 
     name: str
@@ -45,6 +60,7 @@ class ServiceSpec:
     checks: tuple[Callable[[Any], Iterable[Any]], ...] = field(default=())
     route_maps: Callable[[Any], Iterable[RouteMap]] | None = None
     samples: Callable[[Any], Iterable[Sample]] | None = None
+    words: tuple[Word, ...] = ()
     rank: int = 50
 
 

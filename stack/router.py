@@ -20,6 +20,7 @@ from stack.events import AddressOffered, InterfaceOffered, PolicyState, RouteOff
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.ios.commands import Interpreter, Names
 from stack.ios.table import Table
+from stack.keylog import KeyLog
 from stack.net import Network
 from stack.offers import Offers, offers_of
 from stack.policy.routemap import RouteMap
@@ -59,7 +60,7 @@ class Router:
 
     `specs` None: every installed service. `bindings`: IOS interface name -> host device. Raises WiringError when the
     services do not fit together; that happens before any of them starts. `log` None: structlog's, with the hostname as
-    `node`.
+    `node`. `key_log`: who is told of every key that this node makes; nobody, unless it is given.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Router:
         bindings: Mapping[str, str] | None = None,
         state_dir: str = "",
         log: Any = None,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.config = config
         self.specs = tuple(load_specs() if specs is None else specs)
@@ -88,6 +90,7 @@ class Router:
             entropy=entropy or OsEntropy,
             log=_logger().bind(node=config.node.hostname) if log is None else log,
             state_dir=state_dir,
+            key_log=key_log,
         )
         self.supervisor = Supervisor(self.context)
         self.started = 0.0

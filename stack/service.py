@@ -18,6 +18,7 @@ from stack.bus import Bus, Message, Seat
 from stack.clock import Clock, OsClock
 from stack.entropy import Entropy, OsEntropy
 from stack.events import ServiceDown, ServiceUp, Topic
+from stack.keylog import KeyLog
 from stack.net import Network
 from stack.tables import Tables
 
@@ -31,7 +32,9 @@ class Context:
     """Where a service lives: everything of the node that it may use. `incarnation` counts its starts from 1.
 
     `kept`: what a service leaves to its next incarnation, under its own name: what it did to the world outside and what no
-    table holds. What has a `close` there is closed when the node stops."""
+    table holds. What has a `close` there is closed when the node stops.
+
+    `key_log` is None unless an operator asked for it by name; who makes keys tells it of them, and of nothing else."""
 
     bus: Bus
     network: Network
@@ -42,6 +45,7 @@ class Context:
     log: Any = field(factory=structlog.get_logger)
     state_dir: str = ""
     kept: dict[str, Any] = field(factory=dict)
+    key_log: KeyLog | None = field(default=None, repr=False)
 
 
 class Service(Protocol):
@@ -379,4 +383,5 @@ def _incarnated(context: Context, incarnation: int) -> Context:
         log=context.log,
         state_dir=context.state_dir,
         kept=context.kept,
+        key_log=context.key_log,
     )

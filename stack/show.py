@@ -97,12 +97,16 @@ def show_version(scene: Scene, _values: Mapping[str, Any]) -> Shown:
         "",
         f"{hostname} uptime is {_age(uptime)}",
     ]
+    key_log = scene.node.context.key_log is not None
+    if key_log:
+        lines.append("KEYS ARE WRITTEN TO FILES (--key-log): whoever reads those reads all traffic of this node")
     value = {
         "version": number,
         "python": platform.python_version(),
         "hostname": hostname,
         "uptime-seconds": uptime,
         "tasks": _tasks(),
+        "key-log": key_log,
     }
     return Shown("\n".join(lines), value)
 

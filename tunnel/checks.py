@@ -27,6 +27,10 @@ def check_tunnel(config: Sections) -> Iterator[Said]:
             yield from _profile(profile, line, config[NodeConfig].interfaces.get(profile.source))
     for one in tunnel.tunnels.values():
         yield from _interface(one)
+    for interface in config[NodeConfig].interfaces.values():
+        if interface.protection:
+            line = f"tunnel protection ipsec profile {interface.protection}"
+            yield from _needs_profile(interface.protection, line, f"interface {interface.name}")
     for binding in tunnel.bindings:
         if binding.local is not None:
             where = f"{format_address(binding.prefix.network)} {netmask(binding.prefix.length)}"
@@ -46,14 +50,17 @@ def _profile(profile: L3vpnProfile, line: str, source: InterfaceConfig | None) -
         text = "mGRE and the multicast distribution tree must not share a loopback"
         yield Finding("error", text, f"mdt loopback {profile.mdt_loopback}")
     if profile.protection:
-        means = "the tunnel carries nothing"
-        yield Reference(
-            "ipsec-profile", profile.protection, f"protection ipsec profile {profile.protection}", means, "error"
-        )
+        yield from _needs_profile(profile.protection, f"protection ipsec profile {profile.protection}", line)
     if profile.protocol is TransportProtocol.MPLS_IN_IP and (profile.key is not None or profile.protection):
         yield Finding(
             "error", "MPLS-in-IP would go round the key and the protection of the tunnel", "protocol mpls-in-ip"
         )
+
+
+def _needs_profile(name: str, line: str, under: str) -> Iterator[Said]:
+    """A protected tunnel fails closed. The profile `default` exists without a line."""
+    if name != "default":
+        yield Reference("ipsec-profile", name, line, "the tunnel carries nothing", "error", under)
 
 
 def _unfit(source: InterfaceConfig) -> str:
@@ -69,17 +76,18 @@ def _unfit(source: InterfaceConfig) -> str:
 
 def _interface(tunnel: TunnelInterface) -> Iterator[Said]:
     line = f"interface {tunnel.name}"
+    template = tunnel.name.startswith("Virtual-Template")  # whose clones get their ends from the peer
     yield Reference("interface", tunnel.name, line)
     if tunnel.source:
         yield Reference("interface", tunnel.source, f"tunnel source {tunnel.source}", f"{tunnel.name} stays down")
-    elif not tunnel.source_address:
+    elif not tunnel.source_address and not template:
         yield Finding("warning", f"{tunnel.name} has no tunnel source: it stays down", line)
     if tunnel.vrf:
         yield Reference("vrf", tunnel.vrf, f"tunnel vrf {tunnel.vrf}", f"{tunnel.name} stays down", "error")
     if tunnel.destination:
         destination = f"tunnel destination {format_address(tunnel.destination)}"
         yield Claim("tunnel", tunnel.name, destination, (tunnel.vrf, tunnel.destination))
-    elif tunnel.mode is TunnelMode.GRE and not tunnel.name.startswith("Virtual-Template"):
+    elif tunnel.mode is TunnelMode.GRE and not template:
         yield Finding("warning", f"{tunnel.name} has no tunnel destination: it stays down", line)
 
 

@@ -200,6 +200,17 @@ def _put_mode(draft: Draft, values: Values) -> None:
     INTERFACE.change(draft, values, put)
 
 
+def _put_protection(interface: InterfaceConfig, values: Values) -> InterfaceConfig:
+    if "ike" in values:
+        raise Refusal(
+            "an IPsec profile has one IKEv2 profile here: give it `set ikev2-profile`, and the tunnel that IPsec profile",
+            "ike",
+        )
+    if values.get("shared"):
+        raise Refusal("each tunnel has security associations of its own here: none are shared", "shared")
+    return evolve(interface, protection=values["ipsec"])
+
+
 def _show_mode(sections: Sections, values: Values) -> Iterable[Values]:
     tunnel = _TUNNEL.fetch(sections, values)
     if tunnel is not None and tunnel.mode is not TunnelMode.GRE:
@@ -270,13 +281,15 @@ _TUNNEL_LINES = (
         )
     ),
     _tunnel(
-        value(
+        setting(
             INTERFACE_MODE,
-            "tunnel protection ipsec profile {ipsec:name:ipsec-profile}",
+            "tunnel protection ipsec profile {ipsec:name:ipsec-profile} [ikev2-profile {ike:name:ikev2-profile}] [shared]",
             INTERFACE,
-            "protection",
-            "ipsec",
+            _put_protection,
+            show=lambda interface: ({"ipsec": interface.protection},) if interface.protection else (),
+            remove=lambda interface, _values: evolve(interface, protection=""),
             help="protect the tunnel by IPsec",
+            no="tunnel protection [ipsec profile {ipsec:name:ipsec-profile}]",
             order=65,
         )
     ),

@@ -7,11 +7,11 @@ from typing import Any, assert_never
 
 from stack.bus import Message
 from stack.events import (
+    AccessWanted,
     AddressOffered,
     AdjacencyState,
     AdjacencyWanted,
     BindingOffered,
-    Delta,
     EndpointOffered,
     Fact,
     HostPortState,
@@ -26,9 +26,12 @@ from stack.events import (
     ProfileState,
     RouteOffered,
     RouteSelected,
+    SaState,
+    SaWanted,
     SendNeighbourPacket,
     SourceOffered,
     Topic,
+    TunnelProtected,
     VrfState,
 )
 from stack.registry import ServiceSpec
@@ -63,6 +66,8 @@ STATE: tuple[Topic[Any, Any], ...] = (
     LabelWanted,
     NextHopWanted,
     RouteOffered,
+    TunnelProtected,
+    SaWanted,
 )
 """What is published as rows, in the order in which it is said to be complete."""
 
@@ -71,6 +76,8 @@ INPUTS: tuple[Topic[Any, Any] | type[Fact], ...] = (
     InterfaceOffered,
     InterfaceState,
     VrfState,
+    AccessWanted,
+    SaState,
     SourceOffered,
     HostPortState,
     NextHopState,
@@ -114,7 +121,6 @@ class TunnelService(ServiceShell):
         self._host.stale = True
         self._read_at: float | None = None
         self._may_read = 0.0
-        self._interfaces_told = False
         self._turn: asyncio.Handle | None = None
         self._host.log, self._host.hold = self.log, self._adopt_until is not None
 
@@ -134,12 +140,9 @@ class TunnelService(ServiceShell):
 
     def receive(self, message: Message) -> None:
         self.engine.receive(message, self.now)
-        if isinstance(message, Delta) and message.topic is InterfaceState:
-            self._interfaces_told = True
 
     def received(self) -> None:
-        if self._interfaces_told:
-            self._interfaces_told = False
+        if self.engine.take_devices_told():
             self._perform(self.engine.kernel_routes_again())
             if self.engine.kernels_changed():
                 self._read_routes()
@@ -252,7 +255,7 @@ SERVICE = ServiceSpec(
     config=TunnelConfig,
     produces=PRODUCES,
     consumes=CONSUMES,
-    optional=frozenset({SourceOffered, EndpointOffered}),
+    optional=frozenset({SourceOffered, EndpointOffered, AccessWanted, SaState}),
     writes=frozenset({"adjacencies", "receptions"}),
     lines=LINES,
     checks=CHECKS,

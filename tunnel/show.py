@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from stack.addr import format_address
+from stack.events import SaKey
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.tables import Tables
 from stack.tables.adjacency import Adjacency, AdjacencyKind
-from tunnel.config import TransportProtocol, TunnelConfig, TunnelMode
+from tunnel.config import TransportProtocol, TunnelMode
 from tunnel.engine.endpoints import Endpoint
 from tunnel.engine.engine import Snapshot
 from tunnel.engine.neighbours import Neighbour, NeighbourState
 from tunnel.engine.profile import Health, Provision
+from tunnel.engine.security import sa_fault
 
 __all__ = ["COMMANDS", "adjacency", "endpoints", "neighbours", "profiles"]
 
@@ -37,9 +39,10 @@ def _base(endpoint: Endpoint) -> int:
     return (name & 0xFFFFFF) << 4
 
 
-def endpoints(snapshot: Snapshot, config: TunnelConfig, now: float, tunnel: str = "") -> Shown:
-    """`show tunnel endpoints [tunnel N]`."""
-    tunnels = _tunnels(snapshot, config)
+def endpoints(snapshot: Snapshot, now: float, tunnel: str = "") -> Shown:
+    """`show tunnel endpoints [tunnel N]`. A protected tunnel's endpoints say how their security association is."""
+    tunnels = _tunnels(snapshot)
+    protected = {a.sa: a for a in snapshot.adjacencies.values() if a.sa is not None}
     if tunnel and tunnel not in tunnels:
         raise CommandError(f"there is no tunnel {tunnel}; there are: {', '.join(sorted(tunnels)) or 'none'}")
     lines: list[str] = []
@@ -53,12 +56,28 @@ def endpoints(snapshot: Snapshot, config: TunnelConfig, now: float, tunnel: str 
                 f"Endpoint transport {format_address(endpoint.transport)} Refcount {endpoint.refcount} "
                 f"Base {base} Create Time {clock(now - endpoint.created)}"
             )
+            security = protected.get(SaKey(name, endpoint.transport)) or protected.get(SaKey(name))
+            if security is not None:
+                lines.append(_security_line(security, snapshot))
             lines += [
                 f"overlay {format_address(row.address)} Refcount {row.refcount} Parent {base} "
                 f"Create Time {clock(now - row.created)}"
                 for row in endpoint.overlays
             ]
-        value.append({"tunnel": name, "mode": tunnels[name], "endpoints": [_endpoint(e, now) for e in rows]})
+        alone = protected.get(SaKey(name))
+        if alone is not None and not rows:
+            lines.append(f"Far end {format_address(alone.destination)}")
+            lines.append(_security_line(alone, snapshot))
+        found = [
+            {
+                **_endpoint(e, now),
+                "security": _security(protected.get(SaKey(name, e.transport)) or alone, snapshot),
+            }
+            for e in rows
+        ]
+        value.append(
+            {"tunnel": name, "mode": tunnels[name], "endpoints": found, "security": _security(alone, snapshot)}
+        )
     return Shown("\n".join(lines), value)
 
 
@@ -79,10 +98,31 @@ def _endpoint(endpoint: Endpoint, now: float) -> dict[str, Any]:
     }
 
 
-def _tunnels(snapshot: Snapshot, config: TunnelConfig) -> dict[str, str]:
+def _security(adjacency: Adjacency | None, snapshot: Snapshot) -> dict[str, Any] | None:
+    """The security association that an adjacency hangs on, as plain values; None: it is not protected."""
+    if adjacency is None or adjacency.sa is None:
+        return None
+    row = snapshot.security.get(adjacency.sa)
+    return {
+        "profile": adjacency.protection,
+        "up": row is not None and row.up,
+        "reason": sa_fault(row),
+        "identity": row.identity if row is not None else "",
+        "child": row.child if row is not None else 0,
+    }
+
+
+def _security_line(adjacency: Adjacency, snapshot: Snapshot) -> str:
+    said = _security(adjacency, snapshot) or {}
+    state = f"up, peer {said['identity'] or 'unnamed'}" if said["up"] else said["reason"]
+    return f"IPsec profile {adjacency.protection}: {state}"
+
+
+def _tunnels(snapshot: Snapshot) -> dict[str, str]:
     """Tunnel -> mode, as printed."""
     found = {
-        name: "multi-GRE/IP" if tunnel.mode is TunnelMode.MGRE else "GRE/IP" for name, tunnel in config.tunnels.items()
+        name: "multi-GRE/IP" if tunnel.mode is TunnelMode.MGRE else "GRE/IP"
+        for name, tunnel in snapshot.tunnels.items()
     }
     for provision in snapshot.profiles.values():
         if provision.row.tunnel:
@@ -112,9 +152,11 @@ def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
         if row.kind in (AdjacencyKind.GRE, AdjacencyKind.MPLS_IN_IP):
             counts["TAG"] = held + 1
         for protocol, count in counts.items():
-            mark = "" if row.complete else f" (incomplete: {_why_incomplete(row)})"
+            mark = f" (IPsec profile {row.protection})" if row.protection else ""
+            if not row.complete:
+                mark = f" (incomplete: {_why_incomplete(row)})"
             lines.append(f"{protocol:<7} {key.interface:<22} {address}({count}){mark}")
-        value.append(_adjacency(row, address, counts))
+        value.append({**_adjacency(row, address, counts), "security": _security(row, snapshot)})
     return Shown("\n".join([*header, *lines]), value)
 
 
@@ -147,7 +189,8 @@ def profiles(snapshot: Snapshot, name: str = "") -> Shown:
     for key, provision in snapshot.profiles.items():
         if name and key != name:
             continue
-        lines += ["", *_profile(key, provision)]
+        security = _profile_security(provision, snapshot)
+        lines += ["", *_profile(key, provision, security)]
         value.append(
             {
                 "name": key,
@@ -160,20 +203,37 @@ def profiles(snapshot: Snapshot, name: str = "") -> Shown:
                 "gre-key": provision.profile.key,
                 "usable": provision.row.usable,
                 "reason": provision.row.reason,
-                "health": [{"subject": h.subject, "ok": not h.fault, "fault": h.fault} for h in provision.health],
+                "protection": provision.profile.protection,
+                "health": [
+                    {"subject": h.subject, "ok": not h.fault, "fault": h.fault} for h in (*provision.health, *security)
+                ],
             }
         )
     return Shown("\n".join(lines), value)
 
 
-def _profile(name: str, provision: Provision) -> list[str]:
+def _profile_security(provision: Provision, snapshot: Snapshot) -> tuple[Health, ...]:
+    """How many endpoints of a protected profile have a security association; the fault of the first that has none."""
+    if not provision.profile.protection:
+        return ()
+    mine = {a.sa: a for _, a in sorted(snapshot.adjacencies.items()) if a.sa and a.sa.interface == provision.row.tunnel}
+    without = [
+        f"{format_address(key.remote)}: {fault}" for key in mine if (fault := sa_fault(snapshot.security.get(key)))
+    ]
+    subject = (
+        f"IPsec: profile {provision.profile.protection}, {len(mine) - len(without)} of {len(mine)} endpoints protected"
+    )
+    return (Health(subject, without[0] if without else ""),)
+
+
+def _profile(name: str, provision: Provision, security: tuple[Health, ...]) -> list[str]:
     source = provision.row.source_interface or "none"
     key = provision.profile.key
     return [
         f"Profile: {name}",
         f"transport ipv4 source {'Auto: ' if provision.automatic else ''}{source}",
         f"protocol {provision.profile.protocol.value}" + ("" if key is None else f" key {key}"),
-        *map(_health, provision.health),
+        *map(_health, (*provision.health, *security)),
     ]
 
 
@@ -223,9 +283,7 @@ def _named(values: Mapping[str, Any]) -> str:
 COMMANDS: tuple[Command, ...] = (
     Command(
         "show tunnel endpoints [tunnel {tunnel:int:0-2147483647}]",
-        lambda scene, values: endpoints(
-            scene.service.engine.snapshot(), scene.service.engine.config, scene.now, _named(values)
-        ),
+        lambda scene, values: endpoints(scene.service.engine.snapshot(), scene.now, _named(values)),
         "remote ends of tunnels, and who claims them",
     ),
     Command(

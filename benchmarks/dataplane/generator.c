@@ -1,7 +1,9 @@
 /* Fills a device with packets: generator DEVICE encap|decap|swap SIZE SECONDS [KEY]
+ *                              generator DEVICE frames FILE SECONDS
  *
  * encap: Ethernet + IPv4/UDP of SIZE octets to 10.64.0.0/16, 256 prefixes, 1024 packets in turn.
  * decap, swap: the same inside Ethernet + IPv4 + GRE (+ KEY) + label 100..355, from 192.0.2.2 to 192.0.2.1.
+ * frames: those of a file, in turn: two octets of length (of this machine's order) before each.
  * Prints how many it sent.
  */
 #define _GNU_SOURCE
@@ -17,6 +19,7 @@
 #include <time.h>
 
 #define FRAMES 1024
+#define MOST (1 << 17)
 #define BATCH 64
 
 static unsigned char frame[FRAMES][2048];
@@ -41,6 +44,23 @@ static unsigned char *ipv4(unsigned char *at, int size, int protocol, uint32_t f
 	return at + 20;
 }
 
+static unsigned char *kept[MOST];
+static int length[MOST];
+
+static int load(const char *name)
+{
+	FILE *file = fopen(name, "rb");
+	unsigned short size;
+	int count = 0;
+	while (file && count < MOST && fread(&size, 2, 1, file) == 1) {
+		kept[count] = malloc(size);
+		if (!kept[count] || fread(kept[count], 1, size, file) != size)
+			return 0;
+		length[count++] = size;
+	}
+	return count;
+}
+
 static double seconds(void)
 {
 	struct timespec t;
@@ -52,17 +72,18 @@ int main(int count, char **words)
 {
 	if (count < 5)
 		return 2;
+	int filed = !strcmp(words[2], "frames"), frames = filed ? load(words[3]) : FRAMES;
 	int plain = !strcmp(words[2], "encap"), size = atoi(words[3]), keyed = count > 5;
 	int outer = plain ? 0 : 20 + 4 + (keyed ? 4 : 0) + 4;
 	int fd = socket(AF_PACKET, SOCK_RAW, 0), one = 1;
 	struct sockaddr_ll address = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP),
 				       .sll_ifindex = if_nametoindex(words[1]) };
-	if (fd < 0 || bind(fd, (void *)&address, sizeof address)) {
+	if (!frames || fd < 0 || bind(fd, (void *)&address, sizeof address)) {
 		perror(words[1]);
 		return 1;
 	}
 	setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one);
-	for (int i = 0; i < FRAMES; i++) {
+	for (int i = 0; i < FRAMES && !filed; i++) {
 		unsigned char *at = frame[i];
 		int j = i & 255;
 		memcpy(at, plain ? "\2\0\0\0\0\1\2\0\0\0\0\2\x08\0" : "\2\0\0\0\1\1\2\0\0\0\1\2\x08\0", 14);
@@ -82,6 +103,8 @@ int main(int count, char **words)
 		put16(at, 12345);
 		put16(at + 2, 9);
 		put16(at + 4, size - 20);
+		kept[i] = frame[i];
+		length[i] = 14 + outer + size;
 	}
 	struct mmsghdr message[BATCH];
 	struct iovec part[BATCH];
@@ -90,9 +113,9 @@ int main(int count, char **words)
 	for (double end = seconds() + atof(words[4]); seconds() < end;) {
 		memset(message, 0, sizeof message);
 		for (int i = 0; i < BATCH; i++) {
-			part[i] = (struct iovec){ frame[next], 14 + outer + size };
+			part[i] = (struct iovec){ kept[next], length[next] };
 			message[i].msg_hdr = (struct msghdr){ .msg_iov = &part[i], .msg_iovlen = 1 };
-			next = (next + 1) % FRAMES;
+			next = (next + 1) % frames;
 		}
 		int now = sendmmsg(fd, message, BATCH, 0);
 		sent += now > 0 ? now : 0;

@@ -87,6 +87,8 @@ class Policies:
         """Rows of PolicyState; returns the names whose content changed."""
         names = set()
         for (kind, name), row in rows.items():
+            if kind not in ("route-map", "prefix-list"):
+                continue
             shelf: dict[str, Any] = self.maps if kind == "route-map" else self.lists
             if shelf.get(name) == row:
                 continue

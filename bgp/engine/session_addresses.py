@@ -5,6 +5,7 @@ Fed from InterfaceState. An address counts while its interface is up.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -27,23 +28,31 @@ class LocalAddresses:
     """The interfaces of the node, by name: bounded by its configuration and its virtual accesses."""
 
     interfaces: dict[str, Interface] = field(factory=dict)
+    _usable: Counter[tuple[str, bytes]] = field(factory=Counter)
+    """(VRF, address) -> how many interfaces that are up have it: thousands may borrow one."""
     _by_vrf: dict[str, tuple[OwnAddress, ...]] | None = None
     _subnets: dict[tuple[str, int], dict[int, dict[bytes, list[OwnAddress]]]] | None = None
     """(VRF, octets of an address) -> prefix length, longest first -> network -> ours on it."""
 
     def apply(self, rows: Mapping[str, Interface | None]) -> set[tuple[str, bytes]]:
         """What changed. Answers which (VRF, address) are ours, and usable, no longer."""
-        before = self._usable()
+        touched: set[tuple[str, bytes]] = set()
         for name, row in rows.items():
+            old = self.interfaces.get(name)
             if row is None:
                 self.interfaces.pop(name, None)
             else:
                 self.interfaces[name] = row
+            before, after = _usable(old), _usable(row)
+            touched |= before - after
+            self._usable.subtract(before)
+            self._usable.update(after)
         self._by_vrf = self._subnets = None
-        return before - self._usable()
-
-    def _usable(self) -> set[tuple[str, bytes]]:
-        return {(one.vrf, address) for one in self.interfaces.values() if one.up for address in one.addresses}
+        gone = {place for place in touched if not self._usable[place]}
+        for place in touched:
+            if not self._usable[place]:
+                del self._usable[place]
+        return gone
 
     def own(self, vrf: str) -> tuple[OwnAddress, ...]:
         """Usable addresses of `vrf`, loopbacks' first, then in the interfaces' order."""
@@ -103,6 +112,10 @@ class LocalAddresses:
         own = [one for one in self.own(DEFAULT_VRF) if len(one.address) == 4]
         loopbacks = [one for one in own if self.interfaces[one.interface].row.kind is InterfaceKind.LOOPBACK]
         return max((one.address for one in loopbacks or own), default=b"")
+
+
+def _usable(one: Interface | None) -> set[tuple[str, bytes]]:
+    return {(one.vrf, address) for address in one.addresses} if one is not None and one.up else set()
 
 
 def _rank(one: Interface) -> tuple[bool, int]:

@@ -20,7 +20,7 @@ from bgp.engine.rib.hops import Hops
 from bgp.engine.rib.labels import Labels
 from bgp.engine.rib.loc_rib import Change, LocRib
 from bgp.engine.rib.local import Local
-from bgp.engine.rib.swaps import SCOPE, labelled_hop
+from bgp.engine.rib.swaps import labelled_hop
 from bgp.wire import VPNV4, VPNV6, Family, Nlri, prefix_of
 from stack.addr import RT, Afi, Fec, PrefixFec, VrfFec
 from stack.events import LabelRequest, LabelRow, Route, Via, Vrf
@@ -165,7 +165,7 @@ class Vpn:
             self._withdraw(where, vpn)
             return
         fec = self._fec(table, key)
-        request = LabelRequest(SCOPE, self._next_hop_id(table, key, fec), vrf=vrf.name)
+        request = LabelRequest(self.labels.scope, self._next_hop_id(table, key, fec), vrf=vrf.name)
         row = self.labels.want(fec, request, where)
         if row is None:
             self.unlabelled.add(where)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from attrs import define, evolve, field, frozen
 
 from stack.config import Config, NodeConfig
-from stack.ios.faults import Wrong
+from stack.ios.faults import Wrong, masked
 from stack.ios.grammar import CONFIG, INTERFACE_MODE, NO, Draft, Line, Loose, Refusal, later
 from stack.ios.syntax import MAX_TOKENS, Ambiguous, Match, Mismatch, Token, Values, clean, tokenise
 from stack.ios.table import EXEC, Table
@@ -210,7 +210,7 @@ class Editor:
         row = applied.rows[0]
         kept = self._kept()
         if row.enters and applied.negative:
-            gone = self._at(applied.path, row.written(applied.values) + PATH)
+            gone = tuple(self._at(applied.path, start) for start in _headers(row, applied.values))
             for text in [text for text in kept if text.startswith(gone)]:
                 del kept[text]
         if row.effect or not row.kept or row.refusal:
@@ -328,13 +328,24 @@ class Editor:
             candidates = list(miss.words)
         nearest = get_close_matches(token.text.lower(), [c.lower() for c in candidates], 1, 0.6)
         suggestion = next((c for c in candidates if nearest and c.lower() == nearest[0]), "")
-        why = miss.problem or (
-            f"{token.text!r} is one word too many" if not (miss.words or miss.wanted) and miss.at
-            else f"{token.text!r} is not known in mode {mode}" if miss.at == 0 else f"{token.text!r} does not fit here"
+        secret = not masked(line)[token.start : token.end].strip("*")
+        text = "what stands here" if secret else repr(token.text)
+        why = ("" if secret else miss.problem) or (
+            f"{text} is one word too many" if not (miss.words or miss.wanted) and miss.at
+            else f"{text} is not known in mode {mode}" if miss.at == 0 else f"{text} does not fit here"
         )  # fmt: skip
         expected = () if miss.at == 0 else miss.words
         wanted = miss.wanted if miss.at else ()
         return Wrong(why, column=column, width=width, words=expected, wanted=wanted, suggestion=suggestion)
+
+
+def _headers(row: Line, values: Values) -> tuple[str, ...]:
+    """How the paths begin of what stands in a mode that `no` takes away; the line may have left out what `no` need not say."""
+    try:
+        return (row.written(values) + PATH,)
+    except ValueError:
+        short = row.written({**values, NO: True}).removeprefix("no ")
+        return short + PATH, f"{short} "
 
 
 def _unclear(match: Ambiguous, words: list[Token]) -> Wrong:

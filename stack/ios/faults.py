@@ -19,15 +19,33 @@ WINDOW = 100
 MAX_EXPECTED = 12
 
 
-_SECRETS = ("password", "secret", "pre-shared-key", "authentication-key")
+_SECRETS = ("password", "secret", "pre-shared-key", "pre-share", "authentication-key")
+_PAIRS = frozenset({("isakmp", "key"), ("nhrp", "authentication")})
+"""Words that announce one only together: `authentication local rsa-sig` tells nothing that must be hidden."""
+
+_SHORTEST = 3
+"""Letters of an abbreviation that counts: `pre ...` in a keyring."""
+
+
+def _announces(before: str, word: str) -> bool:
+    """Whether a secret may follow `word`, misspelt or shortened."""
+    if (before, word) in _PAIRS:
+        return True
+    if word == "authentication":
+        return False
+    short = len(word) >= _SHORTEST and any(secret.startswith(word) for secret in _SECRETS[:3])
+    return short or bool(get_close_matches(word, _SECRETS, 1, 0.8))
 
 
 def masked(line: str) -> str:
     """`line` with stars for what stands after a word that announces a secret, misspelt or not: messages go to logs."""
+    before = ""
     for token in tokenise(line):
-        if get_close_matches(token.text.lower(), _SECRETS, 1, 0.8):
+        word = token.text.lower()
+        if _announces(before, word):
             rest = line[token.end :]
             return line[: token.end] + "".join(c if c.isspace() else "*" for c in rest)
+        before = word
     return line
 
 

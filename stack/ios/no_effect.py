@@ -141,57 +141,10 @@ NO_EFFECT: tuple[Line, ...] = (
 """Every line that is taken and does nothing."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_IKEV2, _NHRP, _PKI = "the IKEv2 and IPsec package", "the NHRP package", "the IKEv2 package (certificates)"
-_PROFILE = _words(
-    "match identity authentication pki dpd aaa virtual-template lifetime keyring "
-    "config-exchange nat ivrf initial-contact reconnect redirect description no"
-)
-_ANY_MODE = (CONFIG,)
+_NHRP = "the NHRP package"
 
 LATER: tuple[later, ...] = (
-    later(_ANY_MODE, "crypto ikev2 proposal", _IKEV2, frozenset({"encryption", "integrity", "prf", "group"})),
-    later(_ANY_MODE, "crypto ikev2 policy", _IKEV2, frozenset({"proposal", "match"})),
-    later(
-        _ANY_MODE,
-        "crypto ikev2 keyring",
-        _IKEV2,
-        frozenset({"peer", "address", "pre-shared-key", "identity", "hostname"}),
-    ),
-    later(
-        _ANY_MODE,
-        "crypto ikev2 authorization",
-        _IKEV2,
-        _words(
-            "pool banner def-domain route netmask dns wins include-local-lan backup-gateway ipv6 subnet-acl dhcp aaa"
-        ),
-    ),
-    later(_ANY_MODE, "crypto ikev2 profile", _IKEV2, _PROFILE),
-    later(_ANY_MODE, "crypto ikev2", _IKEV2, frozenset()),
-    later(_ANY_MODE, "crypto ipsec profile", _IKEV2, frozenset({"set", "description", "responder-only", "redundancy"})),
-    later(_ANY_MODE, "crypto ipsec transform-set", _IKEV2, frozenset({"mode"})),
-    later(_ANY_MODE, "crypto ipsec", _IKEV2, frozenset()),
-    later(
-        _ANY_MODE,
-        "crypto pki trustpoint",
-        _PKI,
-        _words(
-            "enrollment password fingerprint subject-name revocation-check rsakeypair eckeypair auto-enroll serial-number "
-            "ip-address fqdn usage vrf source"
-        ),
-    ),
-    later(
-        _ANY_MODE, "crypto pki certificate map", _PKI, frozenset({"subject-name", "issuer-name", "alt-subject-name"})
-    ),
-    later(_ANY_MODE, "crypto pki certificate chain", _PKI, frozenset({"certificate", "quit"})),
-    later(_ANY_MODE, "crypto pki", _PKI, frozenset()),
-    later(_ANY_MODE, "crypto", _IKEV2, frozenset()),
-    later(_ANY_MODE, "aaa", _IKEV2),
-    later(_ANY_MODE, "ip local pool", _IKEV2),
-    later(_ANY_MODE, "ip nhrp", _NHRP),
+    later((CONFIG,), "ip nhrp", _NHRP),
     later((INTERFACE_MODE,), "ip nhrp", _NHRP),
     later((INTERFACE_MODE,), "ipv6 nhrp", _NHRP),
     later((INTERFACE_MODE,), "mpls nhrp", _NHRP),

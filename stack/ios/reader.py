@@ -12,6 +12,7 @@ from stack.config import Config
 from stack.ios.editor import Applied, Editor, Later, located
 from stack.ios.faults import ConfigError, Fault, Wrong
 from stack.ios.grammar import Finding
+from stack.ios.syntax import clean
 from stack.ios.table import Table
 
 __all__ = ["MAX_LINES", "ConfigError", "Fault", "NoEffect", "Reading", "read"]
@@ -19,6 +20,9 @@ __all__ = ["MAX_LINES", "ConfigError", "Fault", "NoEffect", "Reading", "read"]
 MAX_LINES = 1_000_000
 MAX_FAULTS = 1000
 """After so many the rest of the text is not looked at."""
+
+MAX_BANNER = 1000
+"""Characters of a banner of several lines that are read."""
 
 _BANNER = re.compile(
     r"\s*banner\s+(?:(?:motd|login|exec|incoming|prompt-timeout|slip-ppp)\s+)?(\^C|[^\sA-Za-z0-9])(.*)", re.DOTALL
@@ -108,7 +112,7 @@ class _Pass:
         return Reading(self.editor.config(), (), tuple(self.no_effect), tuple(self.applied))
 
     def _lines(self, text: str) -> Iterator[tuple[int, str]]:
-        """Numbered lines. A banner that spans several is one, without what it says."""
+        """Numbered lines. A banner that spans several is one, as much of it as a line can hold."""
         lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
         at = 0
         while at < len(lines):
@@ -120,7 +124,9 @@ class _Pass:
                 if end is None:
                     self._fault(number, line, Wrong(f"the banner does not end: {banner[1]!r} does not come again"))
                     return
-                at, line = end + 1, line[: banner.start(2)]
+                said = " ".join((banner[2], *lines[at:end], lines[end].partition(banner[1])[0]))
+                line = f"{line[: banner.start(2)]} {clean(' '.join(said.split())[:MAX_BANNER])} {banner[1]}"
+                at = end + 1
             if banner:
                 line = line.replace("\x03", "^C")
             yield number, line

@@ -26,6 +26,10 @@ FIRST_SIZE, NEXT_SIZE = 100, 40
 """Data octets of every customer's pings: a size of its own tells whose an echo is, although the addresses are the same."""
 
 MPLS_ETHERTYPE = 0x8847
+GRE, ESP, MPLS_IN_IP = 47, 50, 137
+
+BURST = 50
+"""Echoes between two looks at what is being rekeyed."""
 
 
 class Red(Exception):
@@ -247,6 +251,95 @@ async def encapsulation(conduct: Conduct, check: Check) -> str:
     return f"0x8847 frames {len(labelled)}, GRE 0x8847 {len(tunnelled)}, key {check.words['gre_key']}"
 
 
+async def protected(conduct: Conduct, check: Check) -> str:
+    """Each node carries this many neighbours by a security association."""
+    wanted: Mapping[str, int] = check.words["nodes"]
+
+    async def look_once() -> str:
+        up = {node: len(await _associations(conduct, node)) for node in wanted}
+        short = [f"{node}: {up[node]} of {count}" for node, count in wanted.items() if up[node] < count]
+        if short:
+            raise Red(f"security associations {', '.join(short)}")
+        return f"{sum(up.values())} ends of security associations up"
+
+    return await conduct.until(check, look_once)
+
+
+async def _associations(conduct: Conduct, node: str) -> Mapping[str, str]:
+    """Peer -> SPI by which it is sent to."""
+    value = await conduct.bed.show(node, "show crypto ipsec sa")
+    return {
+        child["remote"]: child["outbound"]["spi"]
+        for child in value
+        if child["outbound"] is not None and child["carries"]
+    }
+
+
+async def esp(conduct: Conduct, check: Check) -> str:
+    """What crosses these links between tunnel ends is ESP, and nothing of it is GRE or bare MPLS."""
+    sealed = 0
+    for link in check.words["links"]:
+        seen = _seen(conduct, link)
+        sealed += sum(frame.protocol == ESP for frame in seen)
+        clear = [frame for frame in seen if frame.protocol in (GRE, MPLS_IN_IP) or frame.ethertype == MPLS_ETHERTYPE]
+        if clear:
+            raise Red(f"{len(clear)} tunnel packets in clear on {link}")
+    if sealed < check.words.get("least", 1):
+        raise Red(f"{sealed} ESP packets, at least {check.words.get('least', 1)} wanted")
+    return f"ESP {sealed}, GRE in clear 0"
+
+
+async def rekey(conduct: Conduct, check: Check) -> str:
+    """Echoes one after the other while the security association they go by is replaced, at least so many times."""
+    host, destination, node, peer = (check.words[word] for word in ("host", "to", "node", "peer"))
+    times, sent, spis = check.words["times"], 0, [(await _associations(conduct, node)).get(peer)]
+    size, end = conduct.size(conduct.scenario.host[host].customer), conduct.bed.now() + check.within
+    if spis[0] is None:
+        raise Red(f"{node} has no security association with {peer}")
+    while len(spis) <= times:
+        answers = await conduct.bed.ping(host, destination, count=BURST, size=size, timeout=2.0)
+        lost = sum(not answer.ok for answer in answers)
+        if lost:
+            raise Red(f"{lost} of {BURST} echoes lost, after {sent} and {len(spis) - 1} rekeys")
+        sent += len(answers)
+        spi = (await _associations(conduct, node)).get(peer)
+        if spi != spis[-1]:
+            spis.append(spi)
+        if conduct.bed.now() > end and len(spis) <= times:
+            raise Red(f"{len(spis) - 1} rekeys in {check.within:.0f} s and {sent} echoes, {times} wanted")
+    return f"{sent} of {sent} echoes answered over {len(spis) - 1} rekeys"
+
+
+async def cut(conduct: Conduct, check: Check) -> str:
+    """A peer falls silent: `node` finds it dead, and says that nothing can be sent there. Then it comes back."""
+    node, peer, link = (check.words[word] for word in ("node", "peer", "link"))
+    spared = conduct.sabotage is not None and conduct.sabotage.survives == link
+    if not spared:
+        await conduct.bed.cut(link, whole=False)
+    started = conduct.bed.now()
+
+    async def dead() -> str:
+        if peer in await _associations(conduct, node):
+            raise Red(f"{node} still sends to {peer}")
+        return ""
+
+    try:
+        await conduct.until(check, dead)
+        found = conduct.bed.now() - started
+    finally:
+        if not spared:
+            await conduct.bed.cut(link, whole=True)
+
+    async def back() -> str:
+        if peer not in await _associations(conduct, node):
+            raise Red(f"{node} has no security association with {peer} again")
+        return ""
+
+    await conduct.until(check, back)
+    await _reach(conduct, check, *check.words["ping"])
+    return f"dead after {found:.1f} s, back after {conduct.bed.now() - started - found:.1f} s"
+
+
 async def clear(conduct: Conduct, check: Check) -> str:
     """No customer's echo may cross these links outside a label."""
     sizes = {conduct.size(customer) for customer in conduct.scenario.customers}
@@ -335,6 +428,10 @@ KINDS: Mapping[str, Kind] = {
     "path": Kind(path, {"host", "to", "hops"}),
     "encapsulation": Kind(encapsulation, {"link", "lsp", "gre_key"}),
     "clear": Kind(clear, {"links"}),
+    "protected": Kind(protected, {"nodes"}),
+    "esp": Kind(esp, {"links"}, {"least"}),
+    "rekey": Kind(rekey, {"host", "to", "node", "peer", "times"}),
+    "cut": Kind(cut, {"link", "node", "peer", "ping"}),
     "isolation": Kind(isolation, frozenset()),
     "configure": Kind(configure, {"node", "replace", "observer"}, _SEEN),
     "kill": Kind(kill, {"node", "observer", "unaffected"}, _SEEN),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,11 +13,13 @@ from attrs import define, field
 from stack.addr import format_address, parse_address
 from stack.config import Config
 from stack.ios.command import CommandError
+from stack.lab.capture_folder import CaptureFolder
 from stack.lab.checks import Conduct, Red
 from stack.lab.scenario import device_of
 from stack.lab.testbed import Answer
 from stack.router import Router
 from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock
+from stack.testing.capture import Capture
 
 __all__ = ["MemoryTestbed"]
 
@@ -36,15 +37,18 @@ class MemoryTestbed:
     world: MemoryNetwork = field(init=False)
     routers: dict[str, Router] = field(factory=dict)
     _links: dict[str, Any] = field(factory=dict)
+    _capture: CaptureFolder | None = None
+    _pcapng: Capture | None = None
 
     def __attrs_post_init__(self) -> None:
         self.world = MemoryNetwork(seed=self.seed, kept=KEPT)
 
-    async def start(self, capture: Path | None) -> None:
+    async def start(self, capture: CaptureFolder | None) -> None:
         scenario = self.conduct.scenario
         for name, ends in scenario.link.items():
             near, far = ((owner, scenario.device(owner, interface)) for owner, interface in ends)
-            self._links[name] = self.world.link(near, far)
+            link = self._links[name] = self.world.link(near, far)
+            link.name = name
         for name, router in scenario.router.items():
             node = self.world.node(name, forwarding=True)
             for device, prefixes in router.addresses.items():
@@ -57,7 +61,8 @@ class MemoryTestbed:
             for gateway in host.gateways:
                 node.route("0.0.0.0/0" if len(parse_address(gateway)) == 4 else "::/0", gateway)
         if capture is not None:
-            self.world.pcap(capture / "lab.pcapng")
+            self._capture = capture
+            self._pcapng = self.world.pcap(capture.pcapng)
         for name in scenario.node:
             await self.revive(name)
 
@@ -65,6 +70,8 @@ class MemoryTestbed:
         for name in list(self.routers):
             await self.routers.pop(name).stop()
         self.world.close()
+        if self._capture is not None:
+            self._capture.key_log.close()
 
     async def ping(
         self,
@@ -104,9 +111,19 @@ class MemoryTestbed:
             entropy=SeededEntropy(f"{self.seed}/{node}/router"),
             bindings=bindings,
             log=_QUIET,
+            key_log=self._capture.key_log if self._capture else None,
         )
         self.routers[node] = router
         await router.start()
+
+    async def cut(self, link: str, *, whole: bool) -> None:
+        if whole:
+            self._links[link].heal()
+        else:
+            self._links[link].cut()
+
+    def left_out(self) -> int:
+        return self._pcapng.left_out if self._pcapng else 0
 
     def frames(self, link: str) -> Sequence[bytes]:
         return [frame.octets for frame in self._links[link].frames]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import selectors
 import signal
@@ -14,28 +15,33 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from io import BufferedWriter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from attrs import define, field
 
 from stack.addr import parse_address
 from stack.control import ControlError, request
+from stack.lab.capture_folder import CaptureFolder
 from stack.lab.checks import Conduct, Red
 from stack.lab.namespace import Namespace, World, enter_user_namespace
 from stack.lab.probe import Prober
 from stack.lab.scenario import Scenario, device_of
 from stack.lab.testbed import Answer, BackendError
+from stack.pcapng import Pcapng, create
 
 __all__ = ["KEPT", "NetnsTestbed", "prepare"]
 
 KEPT = 50_000
 """Frames of a link that are remembered between two `forget`s."""
 
+FRAMES_A_TURN = 256
+"""Frames that are taken from one end of a link before any other end has a turn."""
+
 READY_WITHIN = 20.0
 LOG_TAIL = 2_000
+_TIMESTAMPNS, _TIMESPEC = 35, struct.Struct("=qq")  # SO_TIMESTAMPNS, and what it brings
 
 
 def prepare() -> None:
@@ -55,10 +61,11 @@ class _Sniffer:
     taps of the sending device.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, capture: BinaryIO | None) -> None:
         self.frames: dict[str, deque[bytes]] = {}
-        self._files: dict[str, BufferedWriter] = {}
-        self._folder = folder
+        self._file = capture
+        self._pcapng = Pcapng(capture) if capture else None
+        self._interfaces: dict[str, int] = {}
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = os.pipe()
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -71,14 +78,15 @@ class _Sniffer:
             tap.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
         except OSError:  # which wants CAP_NET_ADMIN of the host, not of a user namespace
             tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        if self._pcapng is not None:
+            tap.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
         tap.bind((device, 3))  # ETH_P_ALL
         tap.setblocking(False)
         self._selector.register(tap, selectors.EVENT_READ, link)
         if link not in self.frames:
             self.frames[link] = deque(maxlen=KEPT)
-            if self._folder is not None:
-                file = self._files[link] = (self._folder / f"{link}.pcap").open("wb")
-                file.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+            if self._pcapng is not None:
+                self._interfaces[link] = self._pcapng.interface(link)
 
     def start(self) -> None:
         self._thread.start()
@@ -92,27 +100,42 @@ class _Sniffer:
                 key.fileobj.close()
         os.close(self._wake)
         self._selector.close()
-        for file in self._files.values():
-            file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _run(self) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj == self._wake:
-                    return
-                if isinstance(key.fileobj, socket.socket):
-                    self._drain(key.fileobj, key.data)
+        ending = False
+        while not ending:
+            ready = self._selector.select()
+            ending = any(key.fileobj == self._wake for key, _ in ready)
+            taken = [
+                frame
+                for key, _ in ready
+                if isinstance(key.fileobj, socket.socket)
+                for frame in _drained(key.fileobj, key.data)
+            ]
+            for _, link, frame in taken:
+                self.frames[link].append(frame)
+            if self._pcapng is not None:
+                taken.sort()  # one socket after the other was read, but they were heard at once
+                for when, link, frame in taken:
+                    self._pcapng.packet(self._interfaces[link], when, frame)
 
-    def _drain(self, tap: socket.socket, link: str) -> None:
-        while True:
-            try:
-                frame = tap.recv(65536)
-            except (BlockingIOError, OSError):
-                return
-            self.frames[link].append(frame)
-            if file := self._files.get(link):
-                seconds, rest = divmod(time.time_ns(), 1_000_000_000)
-                file.write(struct.pack("=IIII", seconds, rest // 1000, len(frame), len(frame)) + frame)
+    @property
+    def left_out(self) -> int:
+        return self._pcapng.left_out if self._pcapng else 0
+
+
+def _drained(tap: socket.socket, link: str) -> Iterator[tuple[int, str, bytes]]:
+    """(nanoseconds since 1970, link, frame) of what a socket holds, so many at most."""
+    for _ in range(FRAMES_A_TURN):
+        try:
+            frame, ancillary, _, _ = tap.recvmsg(65536, 64)
+        except OSError:
+            return
+        stamps = [_TIMESPEC.unpack(o) for _, kind, o in ancillary if kind == _TIMESTAMPNS and len(o) == _TIMESPEC.size]
+        when = stamps[0][0] * 1_000_000_000 + stamps[0][1] if stamps else time.time_ns()
+        yield when, link, frame
 
 
 @define(eq=False)
@@ -123,6 +146,7 @@ class NetnsTestbed:
     _folder: tempfile.TemporaryDirectory[str] = field(init=False)
     _processes: dict[str, subprocess.Popen[bytes]] = field(factory=dict)
     _sniffer: _Sniffer | None = None
+    _capture: CaptureFolder | None = None
 
     def __attrs_post_init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="labelspan-lab-")
@@ -134,9 +158,11 @@ class NetnsTestbed:
     def _path(self, name: str) -> Path:
         return Path(self._folder.name) / name
 
-    async def start(self, capture: Path | None) -> None:
+    async def start(self, capture: CaptureFolder | None) -> None:
+        self._capture = capture
+        file = create(capture.pcapng) if capture else None
         try:
-            self._wire(capture)
+            self._wire(file)
         except OSError as error:
             raise BackendError(
                 f"network namespaces: {error.strerror or error} (needs root, or user namespaces)"
@@ -146,7 +172,7 @@ class NetnsTestbed:
         for name in self.scenario.node:
             await self._ready(name)
 
-    def _wire(self, capture: Path | None) -> None:
+    def _wire(self, capture: BinaryIO | None) -> None:
         scenario, world = self.scenario, self.world
         for name in (*scenario.node, *scenario.router, *scenario.host):
             world.add(name)
@@ -176,6 +202,8 @@ class NetnsTestbed:
         self._path(f"{node}.cfg").write_text(self.conduct.text(node))
         command = [sys.executable, "-m", "stack.cli", "run", str(self._path(f"{node}.cfg")), "--name", node]
         command += ["--control", str(self._path(f"{node}.sock")), "--state", str(self._path(f"{node}.state"))]
+        if self._capture is not None:
+            command += ["--key-log", str(self._capture.profile.absolute())]
         for ends in self.scenario.link.values():
             for owner, interface in ends:
                 if owner == node:
@@ -211,6 +239,8 @@ class NetnsTestbed:
                 process.kill()
         if self._sniffer is not None:
             self._sniffer.stop()
+        if self._capture is not None:
+            self._capture.key_log.close()
         self.world.close()
         self._folder.cleanup()
 
@@ -247,6 +277,19 @@ class NetnsTestbed:
     async def revive(self, node: str) -> None:
         self._spawn(node)
         await self._ready(node)
+
+    async def cut(self, link: str, *, whole: bool) -> None:
+        owner, interface = self.scenario.link[link][1]
+        namespace, device = self.world.namespaces[owner], self.scenario.device(owner, interface)
+        command = ["ip", "link", "set", device, "up" if whole else "down"]
+        await asyncio.to_thread(namespace.run, lambda: subprocess.run(command, check=True, capture_output=True))  # noqa: S603
+        if whole and owner in self.scenario.router:  # which the kernel forgot with the link
+            for prefix, via in self.scenario.router[owner].routes.items():
+                with contextlib.suppress(OSError, subprocess.CalledProcessError):
+                    namespace.route(prefix, via=via)
+
+    def left_out(self) -> int:
+        return self._sniffer.left_out if self._sniffer else 0
 
     def frames(self, link: str) -> Sequence[bytes]:
         if self._sniffer is None:

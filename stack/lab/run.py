@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
+from stack.lab.capture_folder import CaptureFolder
 from stack.lab.checks import Conduct, Row
 from stack.lab.scenario import Sabotage, Scenario, ScenarioError, load
 from stack.lab.testbed import BackendError, Testbed
@@ -87,12 +88,11 @@ def run_lab(
         scenario = load(name)
         broken = _sabotage(scenario, sabotage)
         chosen, why = choose_backend(backend)
-        if capture is not None:
-            capture.mkdir(parents=True, exist_ok=True)
+        folder = CaptureFolder(capture) if capture is not None else None
         report = _print_row if not as_json else lambda _row: None
         if not as_json:
             print(f"{scenario.title}: backend {chosen} ({why})", flush=True)
-        verdict = _conduct(scenario, chosen, why, broken, capture, report, keep=keep)
+        verdict = _conduct(scenario, chosen, why, broken, folder, report, keep=keep)
     except ScenarioError as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_WRONG
@@ -127,7 +127,7 @@ def _conduct(
     backend: str,
     why: str,
     sabotage: Sabotage | None,
-    capture: Path | None,
+    capture: CaptureFolder | None,
     report: Report,
     *,
     keep: bool,
@@ -150,7 +150,7 @@ async def _rows(
     scenario: Scenario,
     make: Callable[[Conduct], Any],
     sabotage: Sabotage | None,
-    capture: Path | None,
+    capture: CaptureFolder | None,
     report: Report,
     *,
     keep: bool,
@@ -162,7 +162,7 @@ async def _rows(
     try:
         await bed.start(capture)
         for check in scenario.checks:
-            if sabotage is not None and sabotage.inject and check.kind == "clear":
+            if sabotage is not None and sabotage.inject and check.kind in ("clear", "esp"):
                 bed.inject(sabotage.inject, _clear_packet(conduct))
                 await bed.pause(0.2)
             row = await conduct.run(check)
@@ -176,6 +176,8 @@ async def _rows(
             raise
     finally:
         await bed.stop()
+        if capture is not None:
+            print(capture.words(bed.left_out()), file=sys.stderr, flush=True)
     return tuple(rows)
 
 

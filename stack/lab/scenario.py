@@ -54,8 +54,8 @@ class Check:
 @frozen
 class Sabotage:
     """Something broken on purpose, and the rows that must notice. `replace`: in the configuration of `node` (`*`: of every
-    node); `inject`: a clear customer packet on that link; `survives`: this node is not killed when it should be;
-    `stays_dead`: this node is not started again."""
+    node); `inject`: a clear customer packet on that link; `survives`: this node is not killed, or this link not
+    cut, when it should be; `stays_dead`: this node is not started again."""
 
     red: list[str]
     node: str = ""
@@ -221,9 +221,11 @@ def _check_names(scenario: Scenario) -> None:
 def _check_sabotage(scenario: Scenario, name: str, sabotage: Sabotage) -> None:
     """Sabotage that breaks nothing, or names no row, would prove nothing."""
     rows = {check.name for check in scenario.checks}
-    for node in (sabotage.node, sabotage.survives, sabotage.stays_dead):
+    for node in (sabotage.node, sabotage.stays_dead):
         if node not in {"", EVERY_NODE, *scenario.node}:
             raise ScenarioError(f"sabotage {name}: there is no node called {node!r}")
+    if sabotage.survives not in {"", *scenario.node, *scenario.link}:
+        raise ScenarioError(f"sabotage {name}: there is no node or link called {sabotage.survives!r}")
     for row in sabotage.red:
         if row not in rows:
             raise ScenarioError(f"sabotage {name}: there is no check called {row!r}")

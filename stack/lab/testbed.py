@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from stack.lab.capture_folder import CaptureFolder
 
 __all__ = ["Answer", "BackendError", "Testbed"]
 
@@ -29,8 +30,8 @@ class Testbed(Protocol):
 
     backend: str
 
-    async def start(self, capture: Path | None) -> None:
-        """Bring everything up; `capture`: a folder for a pcap a link. Raises BackendError."""
+    async def start(self, capture: CaptureFolder | None) -> None:
+        """Bring everything up; `capture`: where what crosses the links is written, and all keys. Raises BackendError."""
 
     async def stop(self) -> None: ...
 
@@ -57,6 +58,12 @@ class Testbed(Protocol):
 
     async def revive(self, node: str) -> None:
         """Start a killed node again."""
+
+    async def cut(self, link: str, *, whole: bool) -> None:
+        """Take a link apart so that nothing crosses it, without a word to its first end's far side; `whole`: mend it."""
+
+    def left_out(self) -> int:
+        """Frames for which the capture had no room."""
 
     def frames(self, link: str) -> Sequence[bytes]:
         """What crossed a link since the last `forget`."""

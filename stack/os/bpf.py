@@ -9,14 +9,28 @@ from collections.abc import Collection, Iterable
 
 from stack.addr import Prefix
 
-__all__ = ["attach", "labelled_filter", "reject_all", "reject_devices", "reject_far", "untagged_filter", "vlan_filter"]
+__all__ = [
+    "attach",
+    "esp_in_udp",
+    "labelled_filter",
+    "marked",
+    "reject_all",
+    "reject_devices",
+    "reject_far",
+    "untagged_filter",
+    "vlan_filter",
+]
 
 Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand."""
 
 _SO_ATTACH_FILTER = 26
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
-_AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x54, 0x15, 0x35, 0x06
+_AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY, _RETURN = 0x54, 0x15, 0x35, 0x45, 0x06
+_LOAD_LENGTH, _SUBTRACT_X = 0x80, 0x1C
+_INDEX_HEADER = 0xB1
+"""X becomes four times the low half of an octet: the length of the IPv4 header there."""
+_LOAD_WORD_X, _LOAD_HALF_X = 0x40, 0x48
 
 # Ancillary loads (include/uapi/linux/filter.h): facts about a packet that its octets do not hold.
 _ANCILLARY = 0xFFFFF000
@@ -123,6 +137,32 @@ def _unless_from(prefix: Prefix, source: int, skipped: int) -> list[Instruction]
         mask = [(_AND, 0, 0, 0xFFFFFFFF << 32 - bits & 0xFFFFFFFF)] if bits < 32 else []
         program = [*load, *mask, (_JUMP_EQUAL, 0, len(program) + skipped, value), *program]
     return program
+
+
+def marked() -> list[Instruction]:
+    """For a UDP socket, whose octets begin with the UDP header: datagrams that begin with the non-ESP marker, four octets of
+    zero (RFC 3948 2.2). One that is too short to load ends the program, as a rejection."""
+    return [(_LOAD_WORD, 0, 0, 8), (_JUMP_EQUAL, 0, 1, 0), _ACCEPT, _REJECT]
+
+
+def esp_in_udp(port: int) -> list[Instruction]:
+    """For a raw UDP socket, whose octets begin with the IPv4 header: whole datagrams to `port` of one octet at least (a NAT
+    keepalive, RFC 3948 2.3) that do not begin with the non-ESP marker. Octets are counted by IP: a UDP length may lie."""
+    return [
+        (_LOAD_HALF, 0, 0, 6),
+        (_JUMP_ANY, 9, 0, 0x3FFF),  # more fragments, or an offset
+        (_INDEX_HEADER, 0, 0, 0),
+        (_LOAD_HALF_X, 0, 0, 2),
+        (_JUMP_EQUAL, 0, 6, port),
+        (_LOAD_LENGTH, 0, 0, 0),
+        (_SUBTRACT_X, 0, 0, 0),
+        (_JUMP_AT_LEAST, 0, 3, 9),
+        (_JUMP_AT_LEAST, 0, 3, 12),
+        (_LOAD_WORD_X, 0, 0, 8),
+        (_JUMP_EQUAL, 0, 1, 0),
+        _REJECT,
+        _ACCEPT,
+    ]
 
 
 def reject_devices(indexes: Collection[int], rest: list[Instruction] | None = None) -> list[Instruction]:

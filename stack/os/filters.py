@@ -46,6 +46,8 @@ _L4_PROTOCOL = 16
 _UNREACHABLE, _PROTOCOL_UNREACHABLE, _PORT_UNREACHABLE = b"\3", b"\2", b"\3"
 _QUOTED_PROTOCOL_AT = 8 + 9
 """In an ICMP error: behind its own header, the protocol field of the IPv4 header that it quotes."""
+_QUOTED_PORT_AT = 8 + 20 + 2
+"""The destination port, behind an IPv4 header without options."""
 
 _tables = count(1)
 
@@ -134,17 +136,22 @@ def drop_ingress(device: str, vlans: Iterable[int | None]) -> Callable[[], None]
     return _install(_FAMILY_NETDEV, hook, _ingress_rules(vlans), what=what)
 
 
-def drop_answers(protocol: int) -> Callable[[], None]:
-    """Keep the host from telling senders of this IPv4 protocol that it, or its port, is unreachable here.
+def drop_answers(protocol: int, *, port: int = 0) -> Callable[[], None]:
+    """Keep the host from telling senders of this IPv4 protocol that it, or its port, is unreachable here; with `port`, only
+    those of datagrams to that port.
 
     A bound raw socket silences the first. The second is what the kernel's own tunnel module (ip_gre) sends for every packet
-    it has no tunnel for, although our raw socket has had it; so it is stopped on its way out. Fragmentation-needed stays.
+    it has no tunnel for, and UDP for a port where nobody listens, although our raw socket has had it; so it is stopped on
+    its way out. Fragmentation-needed stays.
     """
     icmp = [*_protocol(1), _load(_TRANSPORT, 0, 1), _compare(_EQUAL, _UNREACHABLE)]
     quoted = [_load(_TRANSPORT, _QUOTED_PROTOCOL_AT, 1), _compare(_EQUAL, bytes((protocol,)))]
+    if port:
+        quoted += [_load(_TRANSPORT, _QUOTED_PORT_AT, 2), _compare(_EQUAL, struct.pack(">H", port))]
     rules = [
         [*icmp, _load(_TRANSPORT, 1, 1), _compare(_EQUAL, code), *quoted]
         for code in (_PROTOCOL_UNREACHABLE, _PORT_UNREACHABLE)
     ]
     hook = nested(_CHAIN_HOOK, _be32(_HOOK_NUMBER, _LOCAL_OUT), _be32(_HOOK_PRIORITY, _FIRST))
-    return _install(_FAMILY_IPV4, hook, rules, what=f"silencing ICMP errors about IP protocol {protocol}")
+    about = f"IP protocol {protocol}" + (f" port {port}" if port else "")
+    return _install(_FAMILY_IPV4, hook, rules, what=f"silencing ICMP errors about {about}")

@@ -14,6 +14,7 @@ from attrs import define, field
 from stack.addr import DEFAULT_VRF, Prefix
 from stack.net import Host, Listener, Network, Port, TcpOptions
 from stack.os import bpf, tcp
+from stack.os.datagrams import UdpPort
 from stack.os.host import OsHost
 from stack.os.ports import Buffer, FramePort, Octets, RawPort, RawSendPort, TunPort
 
@@ -93,7 +94,8 @@ class OsNetwork:
     _doors: dict[str, _Door] = field(factory=dict, init=False)
     _listening: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
     _default_sockets: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
-    _hops: WeakKeyDictionary[socket.socket, TcpOptions] = field(factory=WeakKeyDictionary, init=False)
+    _filters: WeakKeyDictionary[socket.socket, list[bpf.Instruction]] = field(factory=WeakKeyDictionary, init=False)
+    """What a socket rejects besides: the rest of its program."""
 
     def __attrs_post_init__(self) -> None:
         self.host = self._host
@@ -156,17 +158,23 @@ class OsNetwork:
         if not device:
             self._default_sockets.add(sock)
         if options.hops:
-            self._hops[sock] = options
+            self._filters[sock] = bpf.reject_far(options.hops, 4 if sock.family == socket.AF_INET else 16)
         if not device or options.hops:
             self._attach(sock)
 
     def _attach(self, sock: socket.socket) -> None:
-        if sock.fileno() < 0:
-            return
-        indexes = [door.index for vrf, door in self._doors.items() if vrf != DEFAULT_VRF]
-        demanding = self._hops.get(sock)
-        far = bpf.reject_far(demanding.hops if demanding else (), 4 if sock.family == socket.AF_INET else 16)
-        bpf.attach(sock, bpf.reject_devices(indexes if sock in self._default_sockets else (), far))
+        if sock.fileno() >= 0:
+            bpf.attach(sock, self._program(self._filters.get(sock), guarded=sock in self._default_sockets))
+
+    def _program(self, rest: list[bpf.Instruction] | None, *, guarded: bool = True) -> list[bpf.Instruction]:
+        indexes = [door.index for vrf, door in self._doors.items() if vrf != DEFAULT_VRF] if guarded else ()
+        return bpf.reject_devices(indexes, rest)
+
+    def _guard_always(self, sock: socket.socket, rest: list[bpf.Instruction] | None) -> None:
+        """`sock` was made with `_program(rest)`, for the default VRF: from now on it hears of VRFs that come and go."""
+        self._default_sockets.add(sock)
+        if rest is not None:
+            self._filters[sock] = rest
 
     # --- ports ---
 
@@ -179,8 +187,21 @@ class OsNetwork:
         known = self._host.device(device)
         return FramePort(device, known.mtu, bpf.labelled_filter())
 
-    def raw(self, protocol: int, *, remote: bytes = b"") -> Port:
-        return RawSendPort(protocol, remote) if remote else RawPort(protocol)
+    def datagrams(self, port: int, *, marked: bool = False) -> UdpPort:
+        rest = bpf.marked() if marked else None
+        udp = UdpPort(port, self._program(rest))
+        self._guard_always(udp.socket, rest)
+        return udp
+
+    def raw(self, protocol: int, *, remote: bytes = b"", port: int = 0) -> Port:
+        if remote:
+            return RawSendPort(protocol, remote)
+        if port and protocol != socket.IPPROTO_UDP:
+            raise OSError(errno.EINVAL, f"a port of IP protocol {protocol}")
+        rest = bpf.esp_in_udp(port) if port else None
+        raw = RawPort(protocol, self._program(rest), port=port)
+        self._guard_always(raw.socket, rest)
+        return raw
 
     def tun(self, device: str, mtu: int) -> Port:
         return self._open_tun(device, mtu, forwarding=True)

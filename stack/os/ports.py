@@ -37,7 +37,7 @@ from stack.os import bpf
 from stack.os.filters import drop_answers
 from stack.os.privileges import TUN, closed_tun, privileged
 
-__all__ = ["FramePort", "RawPort", "RawSendPort", "TunPort"]
+__all__ = ["FramePort", "RawPort", "RawSendPort", "Reading", "TunPort", "big_queues", "dropped"]
 
 Buffer = memoryview | bytearray
 Octets = bytes | bytearray | memoryview
@@ -45,6 +45,8 @@ Octets = bytes | bytearray | memoryview
 RECEIVE_QUEUE = 8 << 20
 """Octets a receiving socket may hold, so that a pause of some milliseconds loses nothing at 500,000 packets/s."""
 SEND_QUEUE = 4 << 20
+_AT_BIRTH = 4096
+"""Packets that a socket's first queue, which has the sysctl's size, may hold at most."""
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET = 263
@@ -65,7 +67,7 @@ _HOSTS_OWN = (socket.IPPROTO_ICMP, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 _IP_GRE = Path("/sys/module/ip_gre")
 
 
-class _Reading:
+class Reading:
     """The part of a port that listens. `errors` counts by errno's name what reading raised besides 'nothing there'."""
 
     def __init__(self, fd: int) -> None:
@@ -110,7 +112,7 @@ def _guarded(receive: Callable[[Buffer], int], failed: Callable[[OSError], None]
     return recv_into
 
 
-def _queues(sock: socket.socket, *, receive: int = 0, send: int = 0) -> None:
+def big_queues(sock: socket.socket, *, receive: int = 0, send: int = 0) -> None:
     """Big socket buffers: beyond the sysctl's limit where CAP_NET_ADMIN allows it, else up to it."""
     for size, forced, plain in (
         (receive, _SO_RCVBUFFORCE, socket.SO_RCVBUF),
@@ -124,7 +126,7 @@ def _queues(sock: socket.socket, *, receive: int = 0, send: int = 0) -> None:
             sock.setsockopt(socket.SOL_SOCKET, plain, size)
 
 
-def _dropped(sock: socket.socket) -> int:
+def dropped(sock: socket.socket) -> int:
     """Packets that this socket lost because its queue was full, since it was made."""
     try:
         return int(struct.unpack_from("=9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[_MEMINFO_DROPS])
@@ -148,9 +150,9 @@ def _packet_socket(device: str, protocol: int, program: list[bpf.Instruction]) -
             headroom = 0
         if protocol:
             sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            _queues(sock, receive=RECEIVE_QUEUE)
+            big_queues(sock, receive=RECEIVE_QUEUE)
         else:
-            _queues(sock, send=SEND_QUEUE)
+            big_queues(sock, send=SEND_QUEUE)
         sock.bind((device, protocol))
     except BaseException:
         sock.close()
@@ -158,7 +160,7 @@ def _packet_socket(device: str, protocol: int, program: list[bpf.Instruction]) -
     return sock, headroom
 
 
-class FramePort(_Reading):
+class FramePort(Reading):
     """Ethernet frames of one device that pass `program`; those of this host are not seen. Whole frames both ways."""
 
     def __init__(self, device: str, mtu: int, program: list[bpf.Instruction]) -> None:
@@ -177,7 +179,7 @@ class FramePort(_Reading):
         self.send: Callable[[Octets], int] = self._sender.send
 
     def dropped(self) -> int:
-        return _dropped(self._receiver)
+        return dropped(self._receiver)
 
     def close(self) -> None:
         self.listen(None)
@@ -186,43 +188,58 @@ class FramePort(_Reading):
         self._sender.close()
 
 
-class RawPort(_Reading):
+class RawPort(Reading):
     """IPv4 packets of one protocol, headers included both ways; fragments arrive put together.
 
     The kernel sets the total length and the checksum of what is sent, and an identification of zero.
     IP_MTU_DISCOVER is DONT: a packet without DF that is longer than the kernel knows the path to carry is fragmented
     by the kernel; one with DF is refused with EMSGSIZE. The kernel learns of path MTUs from the ICMP errors that this
-    socket's protocol earns. While it is open the host sends no ICMP errors about its protocol (data-plane trap 7).
-    `mtu` is IPv4's maximum: the real one is the route's.
+    socket's protocol earns. While it is open the host sends no ICMP errors about its protocol (data-plane trap 7), or with
+    `port` about that UDP port: whoever else listens there may come and go, and senders hear nothing of it.
+    `program` filters, from the IP header on. `mtu` is IPv4's maximum: the real one is the route's.
     """
 
     headroom = 0
     mtu = 65535
 
-    def __init__(self, protocol: int) -> None:
+    def __init__(self, protocol: int, program: list[bpf.Instruction] | None = None, *, port: int = 0) -> None:
         with privileged("CAP_NET_RAW", f"a raw socket for IP protocol {protocol}"):
             self._receiver = socket.socket(
                 socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol
             )
         super().__init__(self._receiver.fileno())
+        self.socket = self._receiver
         self.receive_fd, self.send_fd = self._receiver.fileno(), -1
-        self.name = f"raw {protocol}"
-        _queues(self._receiver, receive=RECEIVE_QUEUE)
+        self.name = f"raw {protocol}" + (f" port {port}" if port else "")
+        if program is not None:
+            bpf.attach(self._receiver, program)
+            self._discard()
+        big_queues(self._receiver, receive=RECEIVE_QUEUE)
         self._sender = _raw_sender()
         self._speak: Callable[[], None] = lambda: None
-        if protocol not in _HOSTS_OWN:
+        if port or protocol not in _HOSTS_OWN:
             try:
-                self._speak = drop_answers(protocol)
+                self._speak = drop_answers(protocol, port=port)
             except OSError as error:
                 _answers_stay(protocol, error)
         self.recv_into: Callable[[Buffer], int] = _guarded(self._receiver.recv_into, self._failed)
+
+    def _discard(self) -> None:
+        """A raw socket hears from the moment it is made, before it has its filter: what came in between is let go."""
+        for _ in range(_AT_BIRTH):
+            try:
+                self._receiver.recv(1)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
 
     def send(self, octets: Octets, /) -> int:
         """To the destination that the header names."""
         return self._sender.sendto(octets, (format_address(bytes(octets[16:20])), 0))
 
     def dropped(self) -> int:
-        return _dropped(self._receiver)
+        return dropped(self._receiver)
 
     def close(self) -> None:
         self.listen(None)
@@ -233,7 +250,8 @@ class RawPort(_Reading):
 
 
 def _answers_stay(protocol: int, error: OSError) -> None:
-    """Without nftables the host's answers stay. A bound raw socket suffices unless the kernel's own tunnels are loaded."""
+    """Without nftables the host's answers stay. A bound raw socket suffices unless the kernel's own tunnels are loaded; and
+    of UDP they are seldom, while IKE restarts, and are worth nothing to its peers (RFC 7296 2.4)."""
     if protocol == socket.IPPROTO_GRE and _IP_GRE.exists():
         structlog.get_logger().warning(
             "the kernel answers every GRE packet with ICMP port unreachable, which peers may count or mind",
@@ -250,7 +268,7 @@ def _raw_sender() -> socket.socket:
     try:
         bpf.attach(sock, bpf.reject_all())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        _queues(sock, send=SEND_QUEUE)
+        big_queues(sock, send=SEND_QUEUE)
         sock.setsockopt(socket.IPPROTO_IP, _IP_HDRINCL, 1)
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
     except BaseException:
@@ -292,7 +310,7 @@ class RawSendPort:
         self._sender.close()
 
 
-class TunPort(_Reading):
+class TunPort(Reading):
     """A TUN device: bare IP packets to and from the host's TCP/IP. `name` is what the kernel called it.
 
     It is made down; `index`, `mtu` and its switches are the caller's to set (stack.os.network). With a headroom of

@@ -13,6 +13,7 @@ from stack.addr import DEFAULT_VRF, Afi, Prefix, format_address
 from stack.events import Interface, InterfaceKind, Selected, Via, Vrf
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.routing.show_cef import CEF_COMMANDS, known_vrf
+from stack.tables.adjacency import Adjacency
 from stack.tables.interface import InterfaceTable
 from stack.tables.rib import Candidate, Entry, RibTable
 from stack.tables.vrf import VrfTable
@@ -236,6 +237,8 @@ def route_entry(rib: RibTable, vrf: str, address: bytes, winners: Winners, now: 
             lines.append(f"      Encapsulation: L3VPN profile {via.encap}")
     if not vias:
         lines.append("  * directly connected, via Null0")
+    if winner.reason:
+        lines.append(f"  Packets are dropped: {winner.reason}")
     if entry.override:
         lines.append(f"  Next hop override by {entry.override.owner}")
     for other in entry.candidates:
@@ -296,14 +299,19 @@ def _in_order(name: str) -> tuple[str, tuple[int, ...]]:
     return re.split(r"\d", name, maxsplit=1)[0], tuple(map(int, re.findall(r"\d+", name)))
 
 
-def interfaces(rows: Iterable[Interface], name: str | None = None) -> Shown:
-    """`show interfaces [NAME]`."""
+def interfaces(rows: Iterable[Interface], name: str | None = None, adjacencies: Iterable[Adjacency] = ()) -> Shown:
+    """`show interfaces [NAME]`. `adjacencies`: what tunnels have behind them."""
+    behind: dict[str, list[Adjacency]] = {}
+    for adjacency in adjacencies:
+        if name in {None, adjacency.key.interface}:
+            behind.setdefault(adjacency.key.interface, []).append(adjacency)
     lines: list[str] = []
     value = []
     for interface in sorted(rows, key=lambda row: _in_order(row.name)):
         if name in {None, interface.name}:
-            lines += _interface_lines(interface)
-            value.append(_plain_interface(interface))
+            neighbours = behind.get(interface.name, []) if interface.row.kind is InterfaceKind.TUNNEL else []
+            lines += [*_interface_lines(interface), *_tunnel_lines(interface, neighbours)]
+            value.append({**_plain_interface(interface), "security": _plain_security(interface, neighbours)})
     if name is not None and not value:
         raise CommandError(f"there is no interface {name}")
     return Shown("\n".join(lines), value)
@@ -314,7 +322,8 @@ def _interface_lines(interface: Interface) -> list[str]:
     admin = "up" if row.admin_up else "administratively down"
     state = admin if interface.up or not row.admin_up or row.kind is InterfaceKind.TUNNEL else "down"
     lines = [f"{interface.name} is {state}, line protocol is {'up' if interface.up else 'down'}"]
-    hardware = f"  Hardware is {_HARDWARE[row.kind]}"
+    cloned = row.kind is InterfaceKind.TUNNEL and row.parent
+    hardware = f"  Hardware is {f'Virtual Access, a clone of {row.parent}' if cloned else _HARDWARE[row.kind]}"
     lines.append(hardware + (f", address is {mac[:4]}.{mac[4:8]}.{mac[8:]}" if mac else ""))
     if interface.reason:
         lines.append(f"  Reason: {interface.reason}")
@@ -326,12 +335,40 @@ def _interface_lines(interface: Interface) -> list[str]:
         if own.origin != "unnumbered":
             kind = "Secondary address" if own.secondary else "Internet address is" if len(address) == 4 else "IPv6"
             lines.append(f"  {kind} {format_address(address)}/{own.length}")
+    if row.negotiated and not any(own.origin == "negotiated" for own in interface.addresses.values()):
+        lines.append("  Internet address will be negotiated using IKEv2")
     lines.append(f"  MTU {interface.mtu} bytes" + (f", VRF {row.vrf}" if row.vrf else ""))
     if row.vlan is not None:
         lines.append(f"  Encapsulation 802.1Q Virtual LAN, Vlan ID {row.vlan}, on {row.parent}")
     if row.mpls:
         lines.append("  Labelled packets are taken and sent")
     return lines
+
+
+def _tunnel_lines(interface: Interface, neighbours: list[Adjacency]) -> list[str]:
+    """The ends of a point-to-point tunnel, and how its protection is."""
+    lines = []
+    if interface.row.point_to_point and neighbours:
+        one = neighbours[0]
+        source = format_address(one.source) if one.source else "UNKNOWN"
+        lines.append(f"  Tunnel source {source}, destination {format_address(one.destination)}")
+    if interface.row.protection:
+        lines.append(f'  Tunnel protection via IPSec (profile "{interface.row.protection}")')
+        up = sum(one.complete for one in neighbours)
+        reason = next((f": {one.reason}" for one in neighbours if not one.complete), "")
+        lines.append(f"  Protected neighbours: {up} of {len(neighbours)} can be sent to{reason}")
+    return lines
+
+
+def _plain_security(interface: Interface, neighbours: list[Adjacency]) -> dict[str, Any] | None:
+    if not interface.row.protection:
+        return None
+    return {
+        "profile": interface.row.protection,
+        "neighbours": len(neighbours),
+        "usable": sum(one.complete for one in neighbours),
+        "reasons": sorted({one.reason for one in neighbours if not one.complete}),
+    }
 
 
 def _plain_interface(interface: Interface) -> dict[str, Any]:
@@ -362,6 +399,8 @@ def _plain_interface(interface: Interface) -> dict[str, Any]:
         "mpls": row.mpls,
         "point-to-point": row.point_to_point,
         "unnumbered": row.unnumbered,
+        "protection": row.protection,
+        "negotiated": row.negotiated,
     }
 
 
@@ -414,7 +453,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "show interfaces [{name:interface}]",
-        lambda scene, values: interfaces(scene.tables.interfaces, values.get("name")),
+        lambda scene, values: interfaces(scene.tables.interfaces, values.get("name"), scene.tables.adjacencies),
         "interfaces: state, addresses, MTU",
     ),
     Command(

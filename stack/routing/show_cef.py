@@ -77,6 +77,8 @@ def _next_hop_steps(tables: Tables, leaf: Leaf, hop: NextHop) -> Chain:
         "labels": list(hop.labels),
         "implicit-null": key.labelled and not hop.labels and not key.encap,
     }
+    if hop.reason:
+        last["dropped"] = hop.reason  # a protected tunnel that cannot be sent to
     if not key.address or (key.interface and not key.encap):
         return [{**base, **last, "labels": [*hop.labels, *leaf.labels]}]
     vrf, covering = _terminal(tables, key)
@@ -292,6 +294,8 @@ def _output(tables: Tables, chain: Chain) -> str:
     last = chain[-1]
     if last["type"] in {"receive", "discard", "unresolved"}:
         return ""
+    if last.get("dropped"):
+        return f"drop ({last['dropped']})"
     words = [f"label {label}" for step in chain for label in reversed(step.get("labels", ()))]
     if last.get("implicit-null"):
         words.append("label implicit-null")

@@ -15,6 +15,7 @@ from stack.tables.lfib import LfibTable
 from stack.tables.nexthop import NextHopTable
 from stack.tables.reception import ReceptionTable
 from stack.tables.rib import RibTable
+from stack.tables.sad import SadTable
 from stack.tables.vrf import VrfTable
 
 __all__ = ["Tables"]
@@ -32,6 +33,7 @@ class Tables:
     lfib: LfibTable = field(factory=LfibTable)
     adjacencies: AdjacencyTable = field(factory=AdjacencyTable)
     receptions: ReceptionTable = field(factory=ReceptionTable)
+    sad: SadTable = field(factory=SadTable)
 
     def revoke(self, owner: str) -> None:
         """Take back every write handle of `owner`."""
@@ -44,5 +46,6 @@ class Tables:
             self.lfib,
             self.adjacencies,
             self.receptions,
+            self.sad,
         ):
             table.revoke(owner)

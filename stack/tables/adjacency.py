@@ -6,7 +6,7 @@ from enum import Enum
 
 from attrs import define, field, frozen
 
-from stack.events import AdjacencyKey
+from stack.events import AdjacencyKey, SaKey
 from stack.tables.table import KeyedTable, WriteRule
 
 __all__ = ["Adjacency", "AdjacencyKind", "AdjacencyTable"]
@@ -29,7 +29,8 @@ class AdjacencyKind(Enum):
 @frozen
 class Adjacency:
     """One neighbour. `mtu`: the largest packet, labels included, that fits behind the rewrite. Not `complete`: still
-    being resolved, or (with `reason`) dead; nothing can be sent."""
+    being resolved, or (with `reason`) dead; nothing can be sent. With `protection` (the profile's name) only the SA of `sa`
+    carries it: without one, nothing goes."""
 
     key: AdjacencyKey
     kind: AdjacencyKind
@@ -44,6 +45,7 @@ class Adjacency:
     protection: str = ""
     reason: str = ""
     created: float = 0.0
+    sa: SaKey | None = None
 
     def takes(self, *, labelled: bool) -> bool:
         """Whether such packets can be sent there now. On a device of the kernel's, which resolves for IP itself, labelled

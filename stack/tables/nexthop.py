@@ -17,8 +17,9 @@ __all__ = ["NextHop", "NextHopTable"]
 
 
 class NextHop(NamedTuple):
-    """`adjacency` None: unusable, for `reason`. `labels`: transport labels to push outside the route's own (implicit null
-    is already taken out). `path` is the chain of look-ups that led here, for `show ... internal`."""
+    """`adjacency` None: unusable, for `reason`; with both, what goes there is dropped there (a protected tunnel without an SA).
+    `labels`: transport labels to push outside the route's own (implicit null is already taken out). `path` is the chain of
+    look-ups that led here, for `show ... internal`."""
 
     key: NextHopKey
     adjacency: AdjacencyKey | None

@@ -19,7 +19,8 @@ __all__ = ["Candidate", "Entry", "RibTable", "RibWriter"]
 
 
 class Candidate(NamedTuple):
-    """An owner's route; `usable` false while no next hop of it resolves, for `reason`; `next_hop` is the id in use."""
+    """An owner's route; `usable` false while no next hop of it resolves, for `reason`; `next_hop` is the id in use. Usable
+    with a reason: it leads into a protected tunnel that cannot be sent to, and stands so that its packets go nowhere else."""
 
     owner: str
     route: Route
@@ -36,11 +37,9 @@ class Entry(NamedTuple):
     override: Candidate | None = None
 
     def best(self, exclude: frozenset[str] = frozenset()) -> Candidate | None:
-        """The usable candidate of least distance (the override is not one)."""
-        for candidate in self.candidates:
-            if candidate.usable and candidate.owner not in exclude:
-                return candidate
-        return None
+        """The usable candidate of least distance (the override is not one); one with a reason only if there is no other."""
+        found = [one for one in self.candidates if one.usable and one.owner not in exclude]
+        return next((one for one in found if not one.reason), next(iter(found), None))
 
 
 @define(eq=False)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Generic, TypeVar
 
 from attrs import define, field
 
-__all__ = ["KeyedTable", "Revoked", "SecondWriter", "WriteRule", "Writer"]
+__all__ = ["JOURNAL", "KeyedTable", "Revoked", "SecondWriter", "WriteRule", "Writer"]
 
 K = TypeVar("K")
 R = TypeVar("R")
+
+
+JOURNAL = 4_096
+"""Changes that a table remembers; whoever looks less often must look at all of it."""
 
 
 class SecondWriter(Exception):
@@ -54,9 +60,22 @@ class KeyedTable(Generic[K, R]):
     rule: WriteRule
     rows: dict[K, R] = field(factory=dict)
     generation: int = 0
+    _journal: deque[K] = field(factory=lambda: deque(maxlen=JOURNAL))
 
     def get(self, key: K) -> R | None:
         return self.rows.get(key)
+
+    def changed(self, key: K) -> None:
+        """For the writer: the row of `key` has changed."""
+        self.generation += 1
+        self._journal.append(key)
+
+    def changed_since(self, generation: int) -> set[K] | None:
+        """The keys that changed after `generation`; None: too many to remember."""
+        count = self.generation - generation
+        if generation < 0 or count > len(self._journal):
+            return None
+        return set(islice(reversed(self._journal), count))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,14 +104,14 @@ class Writer(Generic[K, R]):
         if self.table.rows.get(key) == row:
             return False
         self.table.rows[key] = row
-        self.table.generation += 1
+        self.table.changed(key)
         return True
 
     def remove(self, key: K) -> R | None:
         self.table.rule.check(self.epoch)
         row = self.table.rows.pop(key, None)
         if row is not None:
-            self.table.generation += 1
+            self.table.changed(key)
         return row
 
     def keep_only(self, wanted: Mapping[K, object]) -> list[K]:

@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     from stack.testing.capture import Capture, Frame
     from stack.testing.link import Link
     from stack.testing.loop import SeededEntropy, VirtualClock, VirtualLoop, run
+    from stack.testing.nat import MemoryNat
     from stack.testing.network import MemoryNetwork
     from stack.testing.node import MemoryNode
     from stack.testing.ping import PingResult
     from stack.testing.recorder import Recorder
-    from stack.testing.udp import UdpSocket
+    from stack.testing.udp import MemoryDatagrams, UdpSocket
 
 __all__ = [
     "Capture",
     "Frame",
     "Link",
+    "MemoryDatagrams",
+    "MemoryNat",
     "MemoryNetwork",
     "MemoryNode",
     "PingResult",
@@ -37,6 +40,8 @@ _HOME = {
     "Capture": "capture",
     "Frame": "capture",
     "Link": "link",
+    "MemoryDatagrams": "udp",
+    "MemoryNat": "nat",
     "MemoryNetwork": "network",
     "MemoryNode": "node",
     "PingResult": "ping",

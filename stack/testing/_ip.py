@@ -6,18 +6,20 @@ import asyncio
 import errno
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from attrs import define, field
 
+from stack.nettypes import Datagram as PortDatagram
 from stack.testing import _packets as p
 from stack.testing._host import MemoryHost
 from stack.testing._nic import EthernetNic, Nic
 from stack.testing._port import Backlog, QueuePort, os_error
 from stack.testing._reassembly import Reassembly
 from stack.testing.ping import Pinger
-from stack.testing.udp import Datagram, UdpSocket
+from stack.testing.udp import Datagram, MemoryDatagrams, UdpSocket
 
-__all__ = ["IpStack", "RawPort"]
+__all__ = ["IpStack", "RawPort", "Translator"]
 
 _PATHS, _PATH_SECONDS = 256, 600.0
 _SOCKETS = 4096
@@ -25,13 +27,34 @@ _ERRNO = {p.Trouble.PROTOCOL: errno.ENOPROTOOPT, p.Trouble.PORT: errno.ECONNREFU
 """ICMP errors that a connected raw socket reports (Linux's `fatal` ones)."""
 
 
+class Translator(Protocol):
+    """A NAT (`stack.testing.MemoryNat`): what it makes of whole packets on their way; nothing (b""): dropped. None: not its
+    business."""
+
+    inside: str
+    outside: str
+
+    def inwards(self, ip: p.Ip) -> bytes | None: ...
+    def outwards(self, ip: p.Ip) -> bytes: ...
+
+
 @define(eq=False)
 class RawPort:
-    """A raw socket: packets of one IPv4 protocol. With a `remote` it only sends, and hears of ICMP errors."""
+    """A raw socket: packets of one IPv4 protocol. With a `remote` it only sends, and hears of ICMP errors. With `to`: only
+    UDP to that port that does not begin with the non-ESP marker."""
 
     protocol: int
     remote: bytes
     port: QueuePort
+    to: int = 0
+
+    def wants(self, ip: p.Ip) -> bool:
+        if self.protocol != ip.protocol or self.remote:
+            return False
+        if not self.to:
+            return True
+        octets = ip.payload[8:]
+        return int.from_bytes(ip.payload[2:4]) == self.to and len(octets) > 0 and octets[:4] != bytes(4)
 
 
 @define(eq=False)
@@ -46,6 +69,8 @@ class IpStack:
     drops: Counter[str] = field(factory=Counter, init=False)
     raws: list[RawPort] = field(factory=list, init=False)
     sockets: list[UdpSocket] = field(factory=list, init=False)
+    doors: list[MemoryDatagrams] = field(factory=list, init=False)
+    nat: Translator | None = field(default=None, init=False)
     pinger: Pinger = field(init=False)
     _ident: int = field(default=0, init=False)
     _paths: dict[tuple[str, bytes], tuple[int, float]] = field(factory=dict, init=False)
@@ -103,13 +128,20 @@ class IpStack:
             if whole is None:
                 return
             ip = whole
+        if self.nat is not None and nic.name == self.nat.outside and ip.is_v4:
+            inwards = self.nat.inwards(ip)
+            if inwards is not None:
+                translated = p.parse_ip(inwards)
+                if translated is not None:
+                    self._forward(translated, nic)
+                return
         self._local(ip, nic)
 
     def _local(self, ip: p.Ip, nic: Nic) -> None:
         taken = False
         if ip.is_v4 and not nic.scope:
             for raw in self.raws:
-                if raw.protocol == ip.protocol and not raw.remote:
+                if raw.wants(ip):
                     raw.port.push(ip.packet)
                     taken = True
         if ip.protocol == (p.ICMP if ip.is_v4 else p.ICMPV6):
@@ -151,8 +183,13 @@ class IpStack:
             if (socket.vrf, socket.port) == (nic.scope, dport) and socket.local in (b"", ip.destination):
                 socket.push(Datagram(octets, ip.source, sport, ip.ttl))
                 return
+        for door in self.doors:
+            if door.port == dport and ip.is_v4 and not nic.scope:
+                door.push(PortDatagram(octets, ip.source, sport, ip.destination, dport))
+                return
         self.drops["no UDP port"] += 1
-        self.complain(ip, nic, p.Trouble.PORT)
+        if not any(raw.to == dport for raw in self.raws):  # which keeps the host from answering, as stack.os does
+            self.complain(ip, nic, p.Trouble.PORT)
 
     def _heard(self, about: p.Ip, scope: str, trouble: p.Trouble, sender: bytes, mtu: int) -> None:
         """`sender` (empty: ourselves) says that `about`, which we sent, came to grief."""
@@ -255,6 +292,18 @@ class IpStack:
             raise os_error(errno.EMSGSIZE)
         self.send(p.build_ip(source, destination, p.UDP, datagram, ident=self.ident()), scope=socket.vrf)
 
+    def send_datagram(self, octets: bytes, local: bytes, remote: bytes, sport: int, dport: int) -> None:
+        """Of a `MemoryDatagrams`. OSError: EINVAL (an address that is not ours), EMSGSIZE, ENETUNREACH."""
+        if local and not self.host.is_local(local, ""):
+            raise os_error(errno.EINVAL, "not an address of this host")
+        source = local or self.source_to(remote)
+        if not source:
+            raise os_error(errno.ENETUNREACH)
+        datagram = p.build_udp(source, remote, sport, dport, octets)
+        if len(datagram) > 65515:
+            raise os_error(errno.EMSGSIZE)
+        self.send(p.build_ip(source, remote, p.UDP, datagram, ident=self.ident()))
+
     # --- forward ---
 
     def _forward(self, ip: p.Ip, nic: Nic) -> None:
@@ -267,15 +316,30 @@ class IpStack:
             self.drops["no route"] += 1
             self.complain(ip, nic, p.Trouble.NO_ROUTE)
             return
-        packet = p.one_hop_less(ip)
+        nat, onwards = self.nat, ip
+        if nat is not None and ip.is_v4 and (nic.name, hop.nic.name) == (nat.inside, nat.outside):
+            translated = self._outwards(nat, ip, nic)
+            if translated is None:
+                return
+            onwards = translated
+        packet = p.one_hop_less(onwards)
         if len(packet) <= hop.nic.mtu:
             hop.nic.send_ip(packet, hop.via)
         elif ip.is_v4 and not ip.df:
-            for piece in p.fragments(packet, hop.nic.mtu, ip.ident):
+            for piece in p.fragments(packet, hop.nic.mtu, onwards.ident):
                 hop.nic.send_ip(piece, hop.via)
         else:
             self.drops["too big"] += 1
             self.complain(ip, nic, p.Trouble.TOO_BIG, hop.nic.mtu)
+
+    def _outwards(self, nat: Translator, ip: p.Ip, nic: Nic) -> p.Ip | None:
+        """Through the NAT, put together first: only the first piece of a datagram says its ports."""
+        if ip.more or ip.offset:
+            whole = p.parse_ip(self._pieces.add(ip, nic.scope, asyncio.get_running_loop().time()) or b"")
+            if whole is None:
+                return None
+            ip = whole
+        return p.parse_ip(nat.outwards(ip))
 
     def complain(self, ip: p.Ip, nic: Nic, trouble: p.Trouble, mtu: int = 0) -> None:
         """An ICMP error about what came in by `nic`, unless RFC 1122 3.2.2 or RFC 4443 2.4 (e) forbid it."""
@@ -296,13 +360,26 @@ class IpStack:
         if local and not self.host.is_local(local, vrf):
             raise os_error(errno.EADDRNOTAVAIL)
         used = {socket.port for socket in self.sockets if socket.vrf == vrf}
+        used |= {door.port for door in self.doors} if not vrf else set()
         port = port or next(port for port in range(49152, 65536) if port not in used)
         clash = any(
             (socket.vrf, socket.port) == (vrf, port) and (not local or socket.local in (b"", local))
             for socket in self.sockets
-        )
+        ) or (not vrf and any(door.port == port for door in self.doors))
         if clash:
             raise os_error(errno.EADDRINUSE)
         socket = UdpSocket(vrf, local, port, self.send_udp, self.sockets.remove)
         self.sockets.append(socket)
         return socket
+
+    def open_datagrams(self, port: int, *, marked: bool, bound: int) -> MemoryDatagrams:
+        """OSError: EADDRINUSE, EINVAL."""
+        if not 0 < port < 65536:
+            raise os_error(errno.EINVAL, f"UDP port {port}")
+        if any(door.port == port for door in self.doors) or any(
+            (socket.vrf, socket.port) == ("", port) for socket in self.sockets
+        ):
+            raise os_error(errno.EADDRINUSE, f"UDP port {port}")
+        door = MemoryDatagrams(port, marked, self.send_datagram, self.doors.remove, bound)
+        self.doors.append(door)
+        return door

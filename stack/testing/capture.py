@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from struct import pack
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
 from attrs import define, field
 
-__all__ = ["Capture", "Frame"]
+from stack.pcapng import ETHERNET, MAX_OCTETS, RAW_IP, Pcapng, create
 
-_ETHERNET, _RAW_IP = 1, 101
-"""LINKTYPE_ETHERNET and LINKTYPE_RAW of the pcap registry."""
+__all__ = ["Capture", "Frame"]
 
 
 class Frame(NamedTuple):
@@ -38,37 +36,37 @@ class Frame(NamedTuple):
 class Capture:
     """A pcapng file with one interface a link; lost frames are in it too, since their senders sent them.
 
-    Close it (or leave its `with` block) before another program reads it. A file object that was given stays open.
+    Close it (or leave its `with` block) before another program reads it. A file object that was given stays open; a file
+    that is made is its owner's alone.
     """
 
     target: str | Path | BinaryIO
     epoch: float
     links: frozenset[str] = frozenset()
+    limit: int = MAX_OCTETS
     _file: BinaryIO = field(init=False)
+    _pcapng: Pcapng = field(init=False)
     _interfaces: dict[str, int] = field(factory=dict, init=False)
     _open: bool = field(default=True, init=False)
 
     def __attrs_post_init__(self) -> None:
-        if isinstance(self.target, str | Path):
-            self._file = Path(self.target).open("wb")  # noqa: SIM115  (closed by close)
-        else:
-            self._file = self.target
-        # Section header: byte order magic, version 1.0, length of the section unknown.
-        self._block(0x0A0D0D0A, pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+        self._file = create(Path(self.target)) if isinstance(self.target, str | Path) else self.target
+        self._pcapng = Pcapng(self._file, self.limit)
+
+    @property
+    def left_out(self) -> int:
+        """Frames for which there was no room."""
+        return self._pcapng.left_out
 
     def record(self, frame: Frame, *, ethernet: bool) -> None:
         if not self._open or (self.links and frame.link not in self.links):
             return
         number = self._interfaces.get(frame.link)
         if number is None:
-            number = self._interfaces[frame.link] = len(self._interfaces)
-            linktype = _ETHERNET if ethernet else _RAW_IP
-            self._block(
-                1, pack("<HHI", linktype, 0, 0) + _option(2, frame.link.encode()) + _option(9, b"\x09") + bytes(4)
-            )
+            number = self._pcapng.interface(frame.link, ETHERNET if ethernet else RAW_IP)
+            self._interfaces[frame.link] = number
         stamp = round((self.epoch + frame.time) * 1e6) * 1000  # a float of 2025 has no more than microseconds
-        size = len(frame.octets)
-        self._block(6, pack("<IIIII", number, stamp >> 32, stamp & 0xFFFFFFFF, size, size) + _padded(frame.octets))
+        self._pcapng.packet(number, stamp, frame.octets)
 
     def close(self) -> None:
         if self._open:
@@ -85,15 +83,3 @@ class Capture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _block(self, kind: int, body: bytes) -> None:
-        size = 12 + len(body)
-        self._file.write(pack("<II", kind, size) + body + pack("<I", size))
-
-
-def _padded(octets: bytes) -> bytes:
-    return octets + bytes(-len(octets) % 4)
-
-
-def _option(code: int, value: bytes) -> bytes:
-    return pack("<HH", code, len(value)) + _padded(value)

@@ -14,11 +14,12 @@ from stack.net import HostRoute, TcpOptions
 from stack.testing._host import MemoryHost
 from stack.testing._ip import IpStack, RawPort
 from stack.testing._nic import EthernetNic, Nic, PortNic, Tap, VlanNic
+from stack.testing._packets import UDP
 from stack.testing._port import Backlog, QueuePort, os_error
 from stack.testing._tcp_host import MemoryListener, TcpHost
 from stack.testing.loop import SeededEntropy
 from stack.testing.ping import Echo, PingResult
-from stack.testing.udp import UdpSocket
+from stack.testing.udp import MemoryDatagrams, UdpSocket
 
 if TYPE_CHECKING:
     from stack.testing.network import MemoryNetwork
@@ -113,6 +114,8 @@ class MemoryNode:
                 connection.orphan()
         for socket in tuple(self.ip.sockets):
             socket.close()
+        for door in tuple(self.ip.doors):
+            door.close()
         for port in tuple(self._ports):
             port.close()
         for device in self.host.devices():
@@ -191,9 +194,12 @@ class MemoryNode:
         nic.wire = port.push
         return port
 
-    def raw(self, protocol: int, *, remote: bytes = b"") -> QueuePort:
-        if not 0 < protocol < 256:
-            raise os_error(errno.EINVAL, f"protocol {protocol}")
+    def datagrams(self, port: int, *, marked: bool = False) -> MemoryDatagrams:
+        return self.ip.open_datagrams(port, marked=marked, bound=self.world.queue)
+
+    def raw(self, protocol: int, *, remote: bytes = b"", port: int = 0) -> QueuePort:
+        if not 0 < protocol < 256 or (port and protocol != UDP):
+            raise os_error(errno.EINVAL, f"protocol {protocol}{f' port {port}' if port else ''}")
 
         def send(packet: bytes) -> None:
             if remote and packet[16:20] != remote:
@@ -203,9 +209,9 @@ class MemoryNode:
         def closed(port: QueuePort) -> None:
             self.ip.raws[:] = [raw for raw in self.ip.raws if raw.port is not port]
 
-        port = self._port(f"raw{protocol}", 65535, send, closed, deaf=bool(remote))
-        self.ip.raws.append(RawPort(protocol, remote, port))
-        return port
+        made = self._port(f"raw{protocol}", 65535, send, closed, deaf=bool(remote))
+        self.ip.raws.append(RawPort(protocol, remote, made, port))
+        return made
 
     def _port(
         self,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from stack.lab.run import run_lab
+from stack.lab.scenario import load
 from tests.conftest import require_root, require_tool
-from tests.interop.tshark import decode, faults, in_words
+from tests.interop.tshark import decode, extract, faults, in_words
 
 pytestmark = [pytest.mark.root, pytest.mark.interop, pytest.mark.slow]
 
@@ -38,9 +39,11 @@ CUSTOMER = CUSTOMERS_OWN | ERRORS | {"arp", "ipv6:icmpv6", "ipv6:ipv6.hopopts:ic
 def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_root()
     require_tool("tshark")
-    folder = tmp_path_factory.mktemp("captures")
+    folder, links = tmp_path_factory.mktemp("captures"), tmp_path_factory.mktemp("links")
     assert run_lab("mgre", backend="netns", capture=folder) == 0
-    return folder
+    for link in load("mgre").link:
+        extract(folder / "lab.pcapng", links / f"{link}.pcap", f'frame.interface_name == "{link}"')
+    return links
 
 
 def test_nothing_that_a_lab_sends_is_malformed(captures: Path) -> None:

@@ -58,6 +58,12 @@ def decode(capture: Path, *, read_filter: str = "") -> Sequence[Decoded]:
     return [_decoded(line.split("\t")) for line in done.stdout.splitlines()]
 
 
+def extract(capture: Path, into: Path, condition: str) -> None:
+    """The frames of a capture that meet a condition, as a classic pcap."""
+    command = [require_tool("tshark"), "-n", "-r", str(capture), "-Y", condition, "-F", "pcap", "-w", str(into)]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+
+
 def in_words(capture: Path, protocol: str) -> str:
     """Every packet of a protocol as tshark explains it."""
     command = [require_tool("tshark"), "-n", "-r", str(capture), "-Y", protocol, "-O", protocol]

@@ -19,6 +19,12 @@ from stack.lab.namespace import Namespace
 from tests.conftest import require_tool
 
 MODULES = ("ip_gre", "mpls_router", "mpls_iptunnel", "mpls_gso", "ipip", "vrf", "veth", "tun", "nf_tables")
+ESP_MODULES = (
+    "esp4", "xfrm_user", "gcm", "ctr", "ghash_generic", "echainiv", "seqiv", "authenc", "authencesn", "cbc", "hmac",
+    "sha256_generic", "sha512_generic", "drbg", "chacha20poly1305", "chacha_generic", "poly1305_generic", "aes_generic",
+)  # fmt: skip
+"""What the kernel's ESP is made of; without drbg every SA fails with ENOENT."""
+
 BOOT_WITHIN = 60.0
 
 INIT = """#!/bin/sh
@@ -40,18 +46,18 @@ done
 
 
 class UserModeLinux:
-    """`tap`: name of the tap device that is made in `namespace`; inside it is eth0."""
+    """`tap`: name of the tap device that is made in `namespace`; inside it is eth0. `modules`: besides the usual ones."""
 
     _numbers = itertools.count()
 
-    def __init__(self, namespace: Namespace, folder: Path, *, tap: str = "tap0") -> None:
+    def __init__(self, namespace: Namespace, folder: Path, *, tap: str = "tap0", modules: tuple[str, ...] = ()) -> None:
         self._linux = require_tool("linux.uml")
         for program in ("modprobe", "ip", "ping", "sysctl"):  # it has the machine's programs
             require_tool(program)
         self._namespace = namespace
         self._tap = tap
         self._init = folder / "init"
-        self._init.write_text(INIT.format(modules=" ".join(MODULES)))
+        self._init.write_text(INIT.format(modules=" ".join((*MODULES, *modules))))
         self._init.chmod(0o755)
         self._name = f"labelspan-{os.getpid()}-{next(self._numbers)}"
         self._folder = folder

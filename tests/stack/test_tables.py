@@ -33,7 +33,7 @@ from stack.tables.nexthop import NextHop
 from stack.tables.owned import OwnedRows
 from stack.tables.reception import Reception
 from stack.tables.rib import Candidate, Entry, RibTable
-from stack.tables.table import Revoked, SecondWriter
+from stack.tables.table import JOURNAL, KeyedTable, Revoked, SecondWriter, WriteRule
 
 P = Prefix.parse
 ADJACENCY = Adjacency(AdjacencyKey("Tunnel3", a("192.0.2.9")), AdjacencyKind.GRE, complete=True, mtu=1400)
@@ -391,3 +391,23 @@ def test_owned_rows_keep_nothing_of_tables_that_are_empty() -> None:
         rows.apply(Delta(MANY, "bgp", 1, f"vrf{number}", {"a": 1}))
         rows.apply(Delta(MANY, "bgp", 1, f"vrf{number}", {"a": None}))
     assert len(rows._held) == 0
+
+
+def test_a_table_says_what_changed_since_and_when_it_no_longer_knows() -> None:
+    table: KeyedTable[str, int] = KeyedTable(WriteRule("toy"))
+    writer = table.writer("me")
+    writer.put("a", 1)
+    since = table.generation
+    assert table.changed_since(since) == set()
+    writer.put("a", 1)  # as it stood
+    writer.put("b", 2)
+    writer.put("c", 3)
+    writer.remove("a")
+    writer.remove("nobody")
+    assert table.changed_since(since) == {"a", "b", "c"}
+    assert table.changed_since(table.generation - 1) == {"a"}
+    assert table.changed_since(-1) is None
+    for number in range(JOURNAL):
+        writer.put("d", number)
+    assert table.changed_since(since) is None
+    assert table.changed_since(table.generation - JOURNAL) == {"d"}

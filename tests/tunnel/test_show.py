@@ -26,6 +26,9 @@ from stack.events import (
     NextHopKey,
     NextHopRow,
     NextHopState,
+    SaKey,
+    SaRow,
+    SaState,
     SourceOffered,
     SourceRow,
     Topic,
@@ -97,7 +100,7 @@ class Node:
         snapshot, now = self.engine.snapshot(), self.now + later
         match what:
             case "endpoints":
-                shown = endpoints(snapshot, self.config, now, *arguments)
+                shown = endpoints(snapshot, now, *arguments)
             case "adjacency":
                 shown = adjacency(snapshot, self.tables, *arguments)
             case _:
@@ -138,12 +141,14 @@ overlay 198.18.0.30 Refcount 2 Parent {bases[1]} Create Time 01:01:01"""
                     "refcount": 3,
                     "age-seconds": age,
                     "overlays": [{"address": address, "refcount": refs, "clients": clients, "age-seconds": age}],
+                    "security": None,
                 }
                 for address, refs, clients, age in (
                     ("198.18.0.9", 3, ["bgp", "nhrp"], 3601.0),
                     ("198.18.0.30", 2, ["bgp"], 3661.0),
                 )
             ],
+            "security": None,
         }
     ]
     assert node.show("endpoints", later=3600.0) == shown  # there is no other tunnel
@@ -201,11 +206,39 @@ TAG     Tunnel0                198.18.0.30(3)"""
         "source": "198.18.0.1",
         "destination": "198.18.0.9",
         "gre-key": 5,
+        "security": None,
     }
     with pytest.raises(CommandError, match="there is no interface Tunnel3"):
         node.show("adjacency", "Tunnel3")
     whole = node.show("adjacency").text
     assert "IP      Tunnel9                point2point(2)\nTAG     Tunnel9                point2point(2)" in whole
+
+
+def test_what_is_protected_says_by_what_and_whether_it_is() -> None:
+    node = Node(L3vpnProfile("p", "Loopback7", protection="gold"))
+    node.reach(ONE, TWO)
+    shown = node.show("profiles", "p")
+    assert "IPsec: profile gold, 0 of 2 endpoints protected [FAIL: 198.18.0.9: no security association: " in shown.text
+    node.tell(SaState, {SaKey("Tunnel0", ONE): SaRow(up=True, identity="fqdn one.example", child=4)}, "ikev2")
+    node.tell(SaState, {SaKey("Tunnel0", TWO): SaRow(up=False, reason="peer is silent")}, "ikev2")
+    shown = node.show("profiles", "p")
+    assert "[FAIL: 198.18.0.30: no security association: peer is silent]" in shown.text
+    assert [line["ok"] for line in shown.value[0]["health"]] == [True, True, True, False]
+
+    lines = node.show("endpoints", "Tunnel0").text.splitlines()
+    first = next(n for n, line in enumerate(lines) if "transport 198.18.0.9 " in line)
+    assert lines[first + 1] == "IPsec profile gold: up, peer fqdn one.example"
+    assert lines[first + 4] == "IPsec profile gold: no security association: peer is silent"
+    up, down = node.show("endpoints", "Tunnel0").value[0]["endpoints"]
+    assert (up["security"]["up"], up["security"]["child"]) == (True, 4)
+    assert (down["security"]["up"], down["security"]["reason"]) == (False, "no security association: peer is silent")
+
+    whole = node.show("adjacency", "Tunnel0")
+    assert "IP      Tunnel0                198.18.0.9(3) (IPsec profile gold)" in whole.text
+    assert "TAG     Tunnel0                198.18.0.30(2) (incomplete: no security association: peer is" in whole.text
+
+    node.tell(SaState, {SaKey("Tunnel0", TWO): SaRow(up=True)}, "ikev2")
+    assert "IPsec: profile gold, 2 of 2 endpoints protected [OK]" in node.show("profiles", "p").text
 
 
 def test_an_adjacency_that_cannot_be_used_says_why() -> None:

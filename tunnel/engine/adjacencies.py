@@ -13,14 +13,18 @@ from stack.events import (
     Interface,
     InterfaceKind,
     NextHopRow,
+    SaKey,
+    SaRow,
 )
 from stack.tables.adjacency import Adjacency, AdjacencyKind
 from stack.tables.reception import Reception
 from tunnel.config import TransportProtocol, TunnelInterface, TunnelMode
-from tunnel.engine.links import root_cause, tunnel_source
+from tunnel.engine.links import root_cause
 from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Neighbour, NeighbourState
 from tunnel.engine.profile import Provision, gre_overhead
+from tunnel.engine.security import protected_mtu, sa_fault
+from tunnel.engine.tunnels import tunnel_source
 from tunnel.wire import ethernet
 
 __all__ = ["attached", "l3vpn", "l3vpn_reception", "state_of", "tunnel", "tunnel_reception"]
@@ -96,23 +100,31 @@ def l3vpn(
     way: NextHopRow | None,
     interfaces: Mapping[str, Interface],
     created: float,
+    sa: SaRow | None = None,
 ) -> Adjacency:
-    """A remote PE behind the profile's mGRE tunnel."""
+    """A remote PE behind the profile's mGRE tunnel. `sa`: the state of the SA to it, if the tunnel is protected."""
     profile = provision.profile
     fault = provision.row.reason or _way_fault(way, provision.row.tunnel)
     in_ip = profile.protocol is TransportProtocol.MPLS_IN_IP
-    overhead = gre_overhead(profile.key, profile.protocol)
+    mtu = _transport_mtu(way, interfaces)
+    if profile.protection:
+        # MPLS-in-IP would go round the protection: lines and checks refuse it, and so does this.
+        fault = fault or ("MPLS-in-IP cannot be protected" if in_ip else sa_fault(sa))
+        mtu = protected_mtu(mtu, profile.key, sa)
+    else:
+        mtu -= gre_overhead(profile.key, profile.protocol)
     return Adjacency(
         key,
         AdjacencyKind.MPLS_IN_IP if in_ip else AdjacencyKind.GRE,
         not fault,
-        _transport_mtu(way, interfaces) - overhead,
+        mtu,
         source=provision.row.source,
         destination=transport,
         gre_key=profile.key,
         protection=profile.protection,
         reason=fault,
         created=created,
+        sa=SaKey(provision.row.tunnel, transport) if profile.protection else None,
     )
 
 
@@ -122,6 +134,8 @@ def l3vpn_reception(provision: Provision, sources: frozenset[bytes]) -> Receptio
         return None
     profile = provision.profile
     in_ip = profile.protocol is TransportProtocol.MPLS_IN_IP
+    if in_ip and profile.protection:
+        return None
     return Reception(
         interface=provision.row.tunnel,
         local=provision.row.source,
@@ -143,11 +157,17 @@ def tunnel(
     way: NextHopRow | None,
     interfaces: Mapping[str, Interface],
     created: float,
+    sa: SaKey | None = None,
+    state: SaRow | None = None,
 ) -> Adjacency:
-    """The far end of a configured tunnel, or one of a multipoint tunnel's."""
+    """The far end of a tunnel, or one of a multipoint tunnel's. `sa`, and its `state`, if the tunnel is protected."""
     fault, source = tunnel_source(config, interfaces)
     fault = fault or _way_fault(way, config.name) or ("" if interface.row.admin_up else "administratively down")
-    mtu = _transport_mtu(way, interfaces) - gre_overhead(config.key)
+    mtu = _transport_mtu(way, interfaces)
+    if sa is not None:
+        fault, mtu = fault or sa_fault(state), protected_mtu(mtu, config.key, state)
+    else:
+        mtu -= gre_overhead(config.key)
     return Adjacency(
         key,
         AdjacencyKind.GRE,
@@ -159,14 +179,16 @@ def tunnel(
         protection=interface.row.protection,
         reason=fault,
         created=created,
+        sa=sa,
     )
 
 
 def tunnel_reception(
     config: TunnelInterface, interface: Interface, interfaces: Mapping[str, Interface], endpoints: frozenset[bytes]
 ) -> Reception | None:
+    """None while nothing may come in; by a template nothing ever may."""
     fault, source = tunnel_source(config, interfaces)
-    if fault or not interface.row.admin_up:
+    if fault or not interface.row.admin_up or interface.row.kind is not InterfaceKind.TUNNEL:
         return None
     point_to_point = config.mode is TunnelMode.GRE
     if point_to_point and not config.destination:

@@ -6,7 +6,7 @@ it; the packet path's allow-list and the adjacencies come from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from attrs import define, field, frozen
 
@@ -14,6 +14,8 @@ __all__ = ["MAX_ENDPOINTS", "Endpoint", "EndpointDatabase", "Overlay"]
 
 MAX_ENDPOINTS = 65_536
 """Overlay addresses in all tunnels; a claim on top is refused and counted."""
+
+_NOWHERE: Mapping[bytes, object] = {}
 
 Claim = tuple[str, bytes]
 """(tunnel, overlay)."""
@@ -136,6 +138,28 @@ class EndpointDatabase:
             if transport in places
             for overlay in places[transport].overlays
         )
+
+    def tunnels(self) -> tuple[str, ...]:
+        """The tunnels that have anything behind them."""
+        return tuple(self._places)
+
+    def places(self, tunnel: str) -> Mapping[bytes, object]:
+        """Every remote end of a tunnel, to look up only."""
+        return self._places.get(tunnel, _NOWHERE)
+
+    def tunnels_at(self, transport: bytes) -> tuple[str, ...]:
+        """The tunnels that have something behind a transport address."""
+        return tuple(tunnel for tunnel, places in self._places.items() if transport in places)
+
+    def overlays(self, tunnel: str) -> Iterator[bytes]:
+        """Everything behind a tunnel."""
+        for place in self._places.get(tunnel, {}).values():
+            yield from place.overlays
+
+    def behind(self, tunnel: str, transport: bytes) -> frozenset[bytes]:
+        """Everything behind a transport address of a tunnel."""
+        place = self._places.get(tunnel, {}).get(transport)
+        return frozenset(place.overlays) if place is not None else frozenset()
 
     def claimed(self) -> tuple[Claim, ...]:
         """(tunnel, overlay) of everything that somebody claims."""

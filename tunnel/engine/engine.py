@@ -1,7 +1,8 @@
 """The tunnel engine: sans-IO. It owns links, endpoints, adjacencies and receptions; everything it is told arrives as rows
 of the bus, as a list of the host's devices, or as a packet of ARP or neighbour discovery.
 
-Inputs only mark what they touch; `settle` then recomputes just that, once a turn, and answers with what changed.
+Inputs only mark what they touch; `settle` then recomputes just that, once a turn, and answers with what changed. A tunnel
+that comes or goes touches itself alone, for there may be thousands; a new configuration, device or host port touches all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from attrs import define, field, frozen
 from stack.addr import DEFAULT_VRF, Prefix
 from stack.events import (
     L3VPN_TUNNEL,
+    AccessWanted,
     AddressOffered,
     AddressRow,
     AdjacencyKey,
@@ -43,9 +45,14 @@ from stack.events import (
     Route,
     RouteOffered,
     RouteSelected,
+    SaKey,
+    SaRow,
+    SaState,
+    SaWanted,
     SourceOffered,
     Synced,
     Topic,
+    TunnelProtected,
     Via,
     VrfState,
 )
@@ -55,9 +62,10 @@ from stack.tables.nexthop import NextHopTable
 from stack.tables.owned import OwnedRows
 from stack.tables.reception import Reception
 from stack.wire import WireError
-from tunnel.config import TunnelConfig
+from tunnel.config import TunnelConfig, TunnelInterface
 from tunnel.engine import adjacencies, bindings, links, mirror
 from tunnel.engine.endpoints import Endpoint, EndpointDatabase
+from tunnel.engine.ledger import Published, Touched, drop_from
 from tunnel.engine.neighbours import Neighbour, Neighbours
 from tunnel.engine.outputs import (
     DropAdjacency,
@@ -71,6 +79,8 @@ from tunnel.engine.outputs import (
     PutReception,
 )
 from tunnel.engine.profile import Provision, provision
+from tunnel.engine.security import Protection, has_one, protection_of
+from tunnel.engine.tunnels import Tunnels
 from tunnel.wire import arp, nd
 
 __all__ = ["KERNEL_DISTANCE", "OWNER", "Engine", "Snapshot"]
@@ -84,6 +94,8 @@ KERNEL_DISTANCE = 254
 _NEAR = (Prefix.parse("fe80::/10"), Prefix.parse("ff00::/8"), Prefix.parse("224.0.0.0/4"))
 """Routes that the kernel has on every device that is up: link-local and multicast. They lead nowhere."""
 
+_ON_DEVICES = frozenset({InterfaceKind.ETHERNET, InterfaceKind.TUN})
+
 
 @frozen
 class Snapshot:
@@ -95,29 +107,9 @@ class Snapshot:
     receptions: Mapping[str, Reception]
     neighbours: tuple[Neighbour, ...]
     refused: Mapping[str, int]
-
-
-@define
-class _Published:
-    """What a topic's subscribers were told, so that only changes are published."""
-
-    topic: Topic[Any, Any]
-    rows: dict[Any, Any] = field(factory=dict)
-
-    def update(self, key: Any, row: Any, into: dict[Any, Any]) -> None:
-        if self.rows.get(key) == row:
-            return
-        if row is None:
-            del self.rows[key]
-        else:
-            self.rows[key] = row
-        into[key] = row
-
-    def replace(self, rows: Mapping[Any, Any]) -> list[Output]:
-        changed: dict[Any, Any] = {key: None for key in self.rows if key not in rows}
-        changed.update((key, row) for key, row in rows.items() if self.rows.get(key) != row)
-        self.rows = dict(rows)
-        return [Publish(self.topic, changed)] if changed else []
+    tunnels: Mapping[str, TunnelInterface] = field(factory=dict)
+    security: Mapping[SaKey, SaRow] = field(factory=dict)
+    refused_access: Mapping[str, str] = field(factory=dict)
 
 
 @define
@@ -137,24 +129,36 @@ class Engine:
     refused: dict[str, int] = field(factory=dict)
     neighbours: Neighbours = field(init=False)
     _copies: mirror.RouteCopies = field(init=False)
-    _local: mirror.HostChange = field(factory=mirror.HostChange)
-    _published: dict[Topic[Any, Any], _Published] = field(factory=dict)
+    tunnels: Tunnels = field(factory=Tunnels)
+    _local: mirror.Local = field(factory=mirror.Local)
+    _mirrored: mirror.HostChange = field(factory=mirror.HostChange)
+    _published: dict[Topic[Any, Any], Published] = field(factory=dict)
     _kernel_routes: dict[Prefix, Route] = field(factory=dict)
     _foreign: tuple[HostRoute, ...] = ()
     _kernels: dict[str, Any] | None = None
     _adopted: dict[str, InterfaceRow] = field(factory=dict)
+    _made: dict[str, InterfaceRow] = field(factory=dict)
+    """The tunnels of the L3VPN profile, the dummy included."""
     _mirrored_at: int = -1
-    _dirty_names: set[str] = field(factory=set)
-    _dirty_keys: set[AdjacencyKey] = field(factory=set)
-    _all_dirty: bool = True
+    _on: dict[str, set[AdjacencyKey]] = field(factory=dict)
+    """Interface -> the adjacencies on it."""
+    _ways: dict[AdjacencyKey, str] = field(factory=dict)
+    _by_way: dict[str, set[AdjacencyKey]] = field(factory=dict)
+    """Adjacency -> the interface by which its outer packets leave, and back."""
+    _sas: dict[str, set[SaKey]] = field(factory=dict)
+    """Tunnel -> the SAs that we want for it."""
+    _own: dict[bytes, int] = field(factory=dict)
+    """Addresses of the default VRF, and how many interfaces have each."""
+    _dirty: Touched = field(factory=Touched)
+    _devices_told: bool = False
     _complete: bool = False
     _told: dict[str, ProfileRow] = field(factory=dict)
-    _mirror_dirty: bool = True
-    _wants_dirty: bool = True
+    _told_access: dict[str, str] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.neighbours = Neighbours(self.entropy)
         self._copies = mirror.RouteCopies(self.nexthops)
+        self.tunnels.configure(self.config.tunnels)
 
     # --- inputs -------------------------------------------------------------------------------------------------------
 
@@ -171,7 +175,7 @@ class Engine:
             case NeighbourPacket():
                 self._neighbour_packet(message, now)
             case Synced(topic) if topic is InterfaceState:
-                self._complete = self._all_dirty = True
+                self._complete = self._dirty.profiles = True
             case _:
                 pass  # another Synced: rows that went have been withdrawn already
 
@@ -182,14 +186,15 @@ class Engine:
 
     def reconfigure(self, config: TunnelConfig) -> None:
         self.config = config
-        self._all_dirty = self._mirror_dirty = True
+        self.tunnels.configure(config.tunnels)
+        self._dirty.everything = True
 
     def devices_changed(self, devices: Iterable[Device]) -> None:
         """The host's devices, all of them."""
         new = {device.name: device for device in devices}
         if new != self.devices:
             self.devices = new
-            self._all_dirty = self._mirror_dirty = True
+            self._dirty.everything = True
 
     def kernel_routes(self, routes: Iterable[HostRoute]) -> list[Output]:
         """The routes of the host's default table that are not ours: offered to routing, as the last resort."""
@@ -213,6 +218,11 @@ class Engine:
         rows.update((prefix, row) for prefix, row in found.items() if self._kernel_routes.get(prefix) != row)
         self._kernel_routes = found
         return [Publish(RouteOffered, rows, DEFAULT_VRF)] if rows else []
+
+    def take_devices_told(self) -> bool:
+        """Whether interfaces that lie on the host's devices were told since the last call."""
+        told, self._devices_told = self._devices_told, False
+        return told
 
     def kernels_changed(self) -> bool:
         """Whether interfaces whose device is the kernel's changed since the last call; of the first call, yes."""
@@ -239,34 +249,73 @@ class Engine:
             for name, device in self.devices.items()
             if name in used and name not in taken and device.mac
         }
-        if adopted != self._adopted:
-            self._adopted = adopted
-            self._all_dirty = True
+        self._dirty.offers |= {*self._adopted, *adopted}
+        self._adopted = adopted
 
     def _interfaces_changed(self, delta: Delta, now: float) -> None:
+        dirty = self._dirty
+        sources = {*self.rows.merged(SourceOffered), *(profile.source for profile in self.config.profiles.values())}
         for name, row in delta.rows.items():
+            old = self.interfaces.get(name)
             if row is None:
                 self.interfaces.pop(name, None)
             else:
                 self.interfaces[name] = row
-            self._dirty_names.add(name)
-            self._dirty_keys.update(key for key in self.adjacencies if key.interface == name)
+            self._count_own(old, row)
+            dirty.names.add(name)
+            dirty.interfaces.add(name)
+            dirty.names |= self.tunnels.from_source(name)
+            dirty.clones |= self.tunnels.of_template(name)
+            if old is None or row is None or old.mtu != row.mtu:
+                dirty.keys |= self._by_way.get(name, set())
+            if name in sources:
+                dirty.profiles = True
+            kinds = {one.row.kind for one in (old, row) if one is not None}
+            self._devices_told = self._devices_told or not kinds.isdisjoint(_ON_DEVICES)
             self.neighbours.set_link(name, links.resolving(row), now)
-        self._all_dirty = True  # sources, parents and mirrored addresses hang on interfaces
-        self._mirror_dirty = True
+        dirty.bindings = True
+
+    def _count_own(self, old: Interface | None, new: Interface | None) -> None:
+        for interface, step in ((new, 1), (old, -1)):
+            for address in interface.addresses if interface is not None and interface.vrf == DEFAULT_VRF else ():
+                count = self._own.get(address, 0) + step
+                if count:
+                    self._own[address] = count
+                else:
+                    del self._own[address]
 
     def _interfaces_offered(self, delta: Delta, _now: float) -> None:
         if delta.owner != OWNER:
-            self._all_dirty = True  # the automatic tunnel may have to take another name
+            self._dirty.profiles = True  # the automatic tunnel may have to take another name
+            self._dirty.clones.update(name for name in delta.rows if name in self.tunnels.wanted())
+
+    def _access_wanted(self, delta: Delta, _now: float) -> None:
+        for name, row in delta.rows.items():
+            self.tunnels.want(name, row)
+            self._dirty.clones.add(name)
+
+    def _sas_changed(self, delta: Delta, _now: float) -> None:
+        for key in delta.rows:
+            name, remote = key
+            if remote:
+                claimed = L3VPN_TUNNEL if name == self.l3vpn_tunnel() else name
+                self._dirty.keys |= {AdjacencyKey(name, overlay) for overlay in self.endpoints.behind(claimed, remote)}
+            else:
+                self._dirty.keys.add(AdjacencyKey(name))
+                self._dirty.keys |= self._on.get(name, set())
 
     def _endpoints_offered(self, delta: Delta, now: float) -> None:
         for (tunnel, overlay), row in delta.rows.items():
-            changed = self.endpoints.claim(delta.owner, tunnel, overlay, row.transport if row else None, now)
+            before = self.endpoints.transport(tunnel, overlay)
+            if not self.endpoints.claim(delta.owner, tunnel, overlay, row.transport if row else None, now):
+                continue
             name = self._tunnel_name(tunnel)
-            if changed:
-                self._dirty_names.add(name)
-                self._dirty_keys.update(AdjacencyKey(name, address) for address in changed)
-                self._mirror_dirty = True
+            self._dirty.receptions.add(name)
+            self._dirty.keys.add(AdjacencyKey(name, overlay))
+            for transport in (before, self.endpoints.transport(tunnel, overlay)):
+                if transport is not None:
+                    self._dirty.ends.add(transport)
+                    self._dirty.sas.add(SaKey(name, transport))
 
     def _adjacencies_wanted(self, delta: Delta, now: float) -> None:
         for key in delta.rows:
@@ -274,29 +323,29 @@ class Engine:
                 self.neighbours.want(key, now)
             else:
                 self.neighbours.unwant(key)
-            self._dirty_keys.add(key)
+            self._dirty.keys.add(key)
 
     def _next_hops_changed(self, delta: Delta, _now: float) -> None:
         for key in delta.rows:
             for tunnel, overlay in self._users(key.address):
-                self._dirty_keys.add(AdjacencyKey(tunnel, overlay))
-            self._dirty_names.update(name for name, t in self.config.tunnels.items() if t.destination == key.address)
-        self._mirror_dirty = True
+                self._dirty.keys.add(AdjacencyKey(tunnel, overlay))
+            self._dirty.names |= self.tunnels.to(key.address)
+        self._dirty.bindings = True
 
     def _users(self, transport: bytes) -> Iterable[tuple[str, bytes]]:
         for endpoint in self.endpoints.at(transport):
             yield self._tunnel_name(endpoint[0]), endpoint[1]
 
-    def _everything_changed(self, _delta: Delta, _now: float) -> None:
-        self._all_dirty = self._mirror_dirty = True
+    def _profiles_touched(self, _delta: Delta, _now: float) -> None:
+        self._dirty.profiles = True
 
-    def _mirror_changed(self, _delta: Delta, _now: float) -> None:
-        self._mirror_dirty = True
+    def _host_ports_changed(self, _delta: Delta, _now: float) -> None:
+        self._dirty.host_ports = True
 
     def _routes_selected(self, delta: Delta, _now: float) -> None:
         if delta.table == DEFAULT_VRF:
             for prefix, row in delta.rows.items():
-                self._wants_dirty |= self._copies.select(prefix, row)
+                self._copies.select(prefix, row)
 
     def _neighbour_packet(self, fact: NeighbourPacket, now: float) -> None:
         try:
@@ -311,22 +360,38 @@ class Engine:
 
     def settle(self, now: float) -> list[Output]:
         """Recompute what the inputs touched; what changed."""
+        if self._dirty.everything:
+            self._touch_everything()
         outputs: list[Output] = []
-        if self._all_dirty:
+        outputs += self._settle_clones()
+        if self._dirty.profiles:
             outputs += self._provision()
+        outputs += self._settle_offers()
         outputs += self._settle_links()
         outputs += self._settle_adjacencies(now)
         outputs += self._settle_receptions()
-        if self._all_dirty or self._mirror_dirty or self._wants_dirty:
-            outputs += self._wants()
-            self._wants_dirty = False
-        if self._all_dirty or self._mirror_dirty:
-            outputs += self._bindings()
+        outputs += self._settle_protection()
+        outputs += self._wants()
+        outputs += self._bindings()
         outputs += self._settle_mirror()
         outputs += map(Post, self.neighbours.take_packets())
-        self._all_dirty = False
-        self._dirty_names.clear()
+        self._dirty = Touched.nothing()
         return outputs
+
+    def _touch_everything(self) -> None:
+        dirty = self._dirty
+        dirty.profiles = dirty.bindings = dirty.host_ports = True
+        dirty.clones |= {*self.tunnels.wanted(), *self.tunnels.clones}
+        dirty.names |= {*self.interfaces, *self._topic(LinkState).rows, *self.receptions, *self.tunnels.names()}
+        dirty.names |= {*self._on, *self._topic(TunnelProtected).rows, *self._sas, self.l3vpn_tunnel()}
+        dirty.keys |= {*self.adjacencies, *self.neighbours.wanted, *self._topic(AdjacencyState).rows}
+        dirty.keys |= {AdjacencyKey(self._tunnel_name(tunnel), overlay) for tunnel, overlay in self.endpoints.claimed()}
+        dirty.offers |= {*self._topic(InterfaceOffered).rows, *self._adopted, *self._made}
+        dirty.interfaces |= {*self.interfaces, *self._local.names()}
+        for name in self.endpoints.tunnels():
+            dirty.ends |= self.endpoints.transports(name)
+        dirty.ends |= {*self._copies.destinations(), *(tunnel.destination for tunnel in self.config.tunnels.values())}
+        dirty.ends |= {key.address for key in self._topic(NextHopWanted).rows}
 
     def wake(self, now: float) -> list[Output]:
         self.neighbours.wake(now)
@@ -344,7 +409,15 @@ class Engine:
             dict(self.receptions),
             self.neighbours.snapshot(),
             {**self.refused, **self.neighbours.refused},
+            {name: tunnel for name in self.tunnels.names() if (tunnel := self.tunnels.get(name)) and self._runs(name)},
+            dict(self.rows.merged(SaState)),
+            dict(self.tunnels.refused),
         )
+
+    def _runs(self, name: str) -> bool:
+        """A template never does."""
+        interface = self.interfaces.get(name)
+        return interface is None or interface.row.kind is not InterfaceKind.TEMPLATE
 
     def l3vpn_tunnel(self) -> str:
         """The name of the one mGRE tunnel, or nothing."""
@@ -356,15 +429,42 @@ class Engine:
     def _tunnel_name(self, claimed: str) -> str:
         return self.l3vpn_tunnel() if claimed == L3VPN_TUNNEL else claimed
 
-    def _topic(self, topic: Topic[Any, Any]) -> _Published:
-        return self._published.setdefault(topic, _Published(topic))
+    def _topic(self, topic: Topic[Any, Any]) -> Published:
+        return self._published.setdefault(topic, Published(topic))
+
+    def _settle_clones(self) -> list[Output]:
+        """Bring clones of templates into line; a change of one is one of its interface too."""
+        outputs: list[Output] = []
+        for name in self._dirty.clones:
+            owners = self.rows.by_owner(InterfaceOffered)
+            taken = any(name in rows for owner, rows in owners.items() if owner != OWNER)
+            old = self.tunnels.clones.get(name)
+            new = self.tunnels.make(name, self.interfaces, taken)
+            refusal = self.tunnels.refused.get(name, "")
+            if self._complete and refusal != self._told_access.get(name, ""):
+                self._told_access.pop(name, None)
+                if refusal:
+                    self._told_access[name] = refusal
+                    outputs.append(Log("no virtual-access interface", {"name": name, "reason": refusal}, "warning"))
+            if old != new:
+                self._dirty.offers.add(name)
+                self._dirty.names.add(name)
+                self._dirty.ends |= {one.tunnel.destination for one in (old, new) if one is not None}
+                self._dirty.ends |= self.endpoints.transports(name)
+        return outputs
 
     def _provision(self) -> list[Output]:
         sources = self.rows.merged(SourceOffered)
-        vrfs = self.rows.merged(VrfState)
-        new = provision(self.config, self.interfaces, sources, vrfs, self._taken_names())
+        vrfs = self.rows.merged(VrfState) if self.config.profiles else {}
+        taken = self._taken_names() if self.config.profiles else set()
+        new = provision(self.config, self.interfaces, sources, vrfs, taken)
         outputs: list[Output] = []
-        self.provisions = new
+        if new != self.provisions:
+            made = {row.name: row for p in new.values() for row in p.interfaces}
+            touched = {*self._made, *made}
+            self._dirty.offers |= touched
+            self._dirty.names |= touched
+            self.provisions, self._made = new, made
         if self._complete:  # before, interfaces are merely not known yet
             outputs += [
                 Log("l3vpn profile", {"profile": name, "usable": p.row.usable, "reason": p.row.reason})
@@ -372,11 +472,26 @@ class Engine:
                 if self._told.get(name) != p.row
             ]
             self._told = {name: p.row for name, p in new.items()}
-        rows = {**self._adopted, **{row.name: row for p in new.values() for row in p.interfaces}}
-        outputs += self._topic(InterfaceOffered).replace(rows)
-        outputs += self._topic(ProfileState).replace({name: p.row for name, p in new.items()})
-        outputs += self._topic(AddressOffered).replace(dict(self._link_locals()))
         return outputs
+
+    def _settle_offers(self) -> list[Output]:
+        outputs = self._topic(InterfaceOffered).refresh((name, self._offered(name)) for name in self._dirty.offers)
+        if self._dirty.profiles:
+            outputs += self._topic(ProfileState).replace({name: p.row for name, p in self.provisions.items()})
+        if self._dirty.everything:
+            outputs += self._topic(AddressOffered).replace(dict(self._link_locals(self.interfaces)))
+        elif self._dirty.interfaces:
+            wanted = dict(self._link_locals(self._dirty.interfaces))
+            held = [key for key in self._topic(AddressOffered).rows if key[0] in self._dirty.interfaces]
+            outputs += self._topic(AddressOffered).refresh(
+                (key, wanted.get(key)) for key in {**dict.fromkeys(held), **wanted}
+            )
+        return outputs
+
+    def _offered(self, name: str) -> InterfaceRow | None:
+        """What we say of an interface, if it is one of ours."""
+        clone = self.tunnels.clones.get(name)
+        return self._made.get(name) or (clone.interface if clone is not None else self._adopted.get(name))
 
     def _taken_names(self) -> set[str]:
         """What the automatic tunnels must not be called: interfaces that others offer. (Those of InterfaceState may be our
@@ -384,19 +499,21 @@ class Engine:
         offered = self.rows.by_owner(InterfaceOffered)
         return {*self.config.tunnels, *(name for owner, rows in offered.items() if owner != OWNER for name in rows)}
 
-    def _link_locals(self) -> Iterable[tuple[tuple[str, bytes], AddressRow]]:
+    def _link_locals(self, names: Iterable[str]) -> Iterable[tuple[tuple[str, bytes], AddressRow]]:
         """Every Ethernet attachment of ours that speaks IPv6 has a link-local address (RFC 4291 2.8)."""
-        for name, interface in self.interfaces.items():
+        for name in names:
+            interface = self.interfaces.get(name)
+            if interface is None or not links.is_ours(interface):
+                continue
             device = self.devices.get(interface.row.device)
             speaks = any(len(a) == 16 and row.origin != "link-local" for a, row in interface.addresses.items())
-            if links.is_ours(interface) and device and len(device.mac) == 6 and speaks:
+            if device and len(device.mac) == 6 and speaks:
                 yield (name, links.link_local(device.mac)), AddressRow(64, origin="link-local")
 
     def _settle_links(self) -> list[Output]:
-        names = set(self.interfaces) | set(self._topic(LinkState).rows) if self._all_dirty else self._dirty_names
         dummy = {row.name for p in self.provisions.values() for row in p.interfaces if row.internal}
         changed: dict[str, LinkRow | None] = {}
-        for name in names:
+        for name in self._dirty.names:
             interface = self.interfaces.get(name)
             row = None if interface is None else self._link(interface, dummy)
             self._topic(LinkState).update(name, row, changed)
@@ -416,7 +533,7 @@ class Engine:
         l3vpn = self._l3vpn()
         if l3vpn is not None and l3vpn.row.tunnel == name:
             return LinkRow(l3vpn.row.usable, interface.row.mtu, reason=l3vpn.row.reason)
-        tunnel = self.config.tunnels.get(name)
+        tunnel = self.tunnels.get(name)
         if tunnel is None:
             return LinkRow(up=False, mtu=interface.row.mtu, reason="no tunnel source and destination")
         return links.tunnel_link(tunnel, interface, self.interfaces, self._next_hop(tunnel.destination))
@@ -424,33 +541,54 @@ class Engine:
     def _next_hop(self, address: bytes) -> Any:
         return self.rows.get(NextHopState, NextHopKey(DEFAULT_VRF, address)) if address else None
 
+    def _keys_on(self, name: str) -> Iterable[AdjacencyKey]:
+        """Every neighbour that there may be on an interface."""
+        interface = self.interfaces.get(name)
+        if name in self.tunnels or (interface is not None and interface.row.kind is InterfaceKind.TUN):
+            yield AdjacencyKey(name)
+        yield from self._on.get(name, ())
+        yield from self.neighbours.wanted_on(name)
+        for claimed in (name, *((L3VPN_TUNNEL,) if name and name == self.l3vpn_tunnel() else ())):
+            for overlay in self.endpoints.overlays(claimed):
+                yield AdjacencyKey(name, overlay)
+
     def _settle_adjacencies(self, now: float) -> list[Output]:
-        keys = self._dirty_keys | self.neighbours.take_changed()
-        if self._all_dirty:
-            keys |= set(self.adjacencies) | self.neighbours.wanted
-            keys |= {AdjacencyKey(self._tunnel_name(tunnel), overlay) for tunnel, overlay in self.endpoints.claimed()}
-        keys |= {AdjacencyKey(name) for name in self._dirty_names if name in self.config.tunnels}
-        if self._all_dirty:
-            keys |= {AdjacencyKey(name) for name in self.config.tunnels}
-            keys |= {AdjacencyKey(name) for name, i in self.interfaces.items() if i.row.kind is InterfaceKind.TUN}
-        self._dirty_keys = set()
+        keys = self._dirty.keys | self.neighbours.take_changed()
+        for name in self._dirty.names:
+            keys.update(self._keys_on(name))
         outputs: list[Output] = []
         states: dict[AdjacencyKey, AdjacencyRow | None] = {}
         for key in keys:
             new = self._adjacency(key, now)
+            self._note_way(key, new)
             old = self.adjacencies.get(key)
             if new != old:
                 if new is None:
                     del self.adjacencies[key]
+                    drop_from(self._on, key.interface, key)
                     outputs.append(DropAdjacency(key))
                 else:
                     self.adjacencies[key] = new
+                    self._on.setdefault(key.interface, set()).add(key)
                     outputs.append(PutAdjacency(new))
             wanted = key in self.neighbours.wanted
             self._topic(AdjacencyState).update(key, adjacencies.state_of(new, key, wanted=wanted), states)
         if states:
             outputs.append(Publish(AdjacencyState, states))
         return outputs
+
+    def _note_way(self, key: AdjacencyKey, adjacency: Adjacency | None) -> None:
+        """Remember by which interface a tunnel's outer packets leave: its MTU is that of the adjacency."""
+        way = self._next_hop(adjacency.destination) if adjacency is not None else None
+        new, old = way.interface if way is not None else "", self._ways.get(key, "")
+        if new == old:
+            return
+        if old:
+            del self._ways[key]
+            drop_from(self._by_way, old, key)
+        if new:
+            self._ways[key] = new
+            self._by_way.setdefault(new, set()).add(key)
 
     def _adjacency(self, key: AdjacencyKey, now: float) -> Adjacency | None:
         interface = self.interfaces.get(key.interface)
@@ -466,21 +604,24 @@ class Engine:
             if transport is None:
                 return None
             created = self.endpoints.created(L3VPN_TUNNEL, key.address)
-            return adjacencies.l3vpn(key, l3vpn, transport, self._next_hop(transport), self.interfaces, created)
-        tunnel = self.config.tunnels.get(key.interface)
+            way, sa = self._next_hop(transport), self.rows.get(SaState, SaKey(key.interface, transport))
+            return adjacencies.l3vpn(key, l3vpn, transport, way, self.interfaces, created, sa)
+        tunnel = self.tunnels.get(key.interface)
         if tunnel is None:
             return None
         destination = tunnel.destination or self.endpoints.transport(key.interface, key.address)
         if not destination or (tunnel.destination and key.address):
             return None
-        return adjacencies.tunnel(
-            key, tunnel, interface, destination, self._next_hop(destination), self.interfaces, created
-        )
+        sa_key = None
+        if interface.row.protection:
+            sa_key = SaKey(key.interface, b"" if has_one(tunnel, self.tunnels) else destination)
+        state = self.rows.get(SaState, sa_key) if sa_key is not None else None
+        way = self._next_hop(destination)
+        return adjacencies.tunnel(key, tunnel, interface, destination, way, self.interfaces, created, sa_key, state)
 
     def _settle_receptions(self) -> list[Output]:
-        names = {*self.receptions, *self.config.tunnels, self.l3vpn_tunnel()} if self._all_dirty else self._dirty_names
         outputs: list[Output] = []
-        for name in names:
+        for name in self._dirty.names | self._dirty.receptions:
             new = self._reception(name)
             if new == self.receptions.get(name):
                 continue
@@ -496,56 +637,105 @@ class Engine:
         l3vpn = self._l3vpn()
         if l3vpn is not None and name and l3vpn.row.tunnel == name:
             return adjacencies.l3vpn_reception(l3vpn, self.endpoints.transports(L3VPN_TUNNEL))
-        tunnel, interface = self.config.tunnels.get(name), self.interfaces.get(name)
+        tunnel, interface = self.tunnels.get(name), self.interfaces.get(name)
         if tunnel is None or interface is None:
             return None
         return adjacencies.tunnel_reception(tunnel, interface, self.interfaces, self.endpoints.transports(name))
 
+    def _protection(self, name: str) -> Protection | None:
+        return protection_of(name, self._l3vpn(), self.tunnels, self.interfaces) if name else None
+
+    def _settle_protection(self) -> list[Output]:
+        """What IKE is told: the protected tunnels, and the SAs that we need for them."""
+        rows: dict[str, Any] = {}
+        keys: set[SaKey] = set(self._dirty.sas)
+        for name in self._dirty.names:
+            found = self._protection(name)
+            rows[name] = found.row() if found is not None else None
+            keys.add(SaKey(name))
+            keys |= self._sas.get(name, set())
+            if found is not None and not found.remote:
+                claimed = L3VPN_TUNNEL if name == self.l3vpn_tunnel() else name
+                keys |= {SaKey(name, transport) for transport in self.endpoints.transports(claimed)}
+        changed: dict[SaKey, Any] = {}
+        for key in keys:
+            request = self._sa_request(key)
+            self._topic(SaWanted).update(key, request, changed)
+            if request is not None:
+                self._sas.setdefault(key.interface, set()).add(key)
+            else:
+                drop_from(self._sas, key.interface, key)
+        outputs = self._topic(TunnelProtected).refresh(rows.items())
+        return [*outputs, Publish(SaWanted, changed)] if changed else outputs
+
+    def _sa_request(self, key: SaKey) -> Any:
+        found = self._protection(key.interface)
+        if found is None or (key.remote and key.remote not in self._transports(key.interface)):
+            return None
+        return found.request(key)
+
+    def _transports(self, name: str) -> Mapping[bytes, object]:
+        return self.endpoints.places(L3VPN_TUNNEL if name == self.l3vpn_tunnel() else name)
+
     def _wants(self) -> list[Output]:
         """Transport addresses whose way we must know, and the next hops of the routes that the host gets a copy of: a next
         hop may come to leave by another interface while its routes stay as they are."""
-        wanted: dict[NextHopKey, bool] = {NextHopKey(DEFAULT_VRF, address): True for address in self._destinations()}
+        topic, moved = self._topic(NextHopWanted), self._copies.take_moved()
+        if not self._dirty.everything:
+            keys = moved | {NextHopKey(DEFAULT_VRF, address) for address in self._dirty.ends if address}
+            return topic.refresh((key, self._hop_wanted(key)) for key in keys)
+        wanted = {NextHopKey(DEFAULT_VRF, address): True for address in self._dirty.ends if self._is_end(address)}
         wanted.update((key, True) for key in bindings.next_hops(self.config.bindings))
         wanted.update((key, True) for key in self._copies.next_hops())
-        return self._topic(NextHopWanted).replace(wanted)
+        return topic.replace(wanted)
 
-    def _destinations(self) -> set[bytes]:
-        return self._own_destinations() | self.endpoints.transports(L3VPN_TUNNEL)
+    def _hop_wanted(self, key: NextHopKey) -> bool | None:
+        plain = key == NextHopKey(DEFAULT_VRF, key.address)
+        return (plain and self._is_end(key.address)) or self._bound(key) or self._copies.depends_on(key) or None
 
-    def _own_destinations(self) -> set[bytes]:
-        """Far ends of configured tunnels. The L3VPN tunnel's are not among them: it is in a VRF of its own, so no route of
+    def _bound(self, key: NextHopKey) -> bool:
+        return key.labelled and any(key == other for other in bindings.next_hops(self.config.bindings))
+
+    def _is_end(self, address: bytes) -> bool:
+        return self._is_own_end(address) or address in self.endpoints.places(L3VPN_TUNNEL)
+
+    def _is_own_end(self, address: bytes) -> bool:
+        """Whether it is the far end of a tunnel. The L3VPN tunnel's are not meant: it is in a VRF of its own, so no route of
         the default VRF leaves by it, and to be reached by another tunnel's address is no loop."""
-        ends = {tunnel.destination for tunnel in self.config.tunnels.values() if tunnel.destination}
-        return ends.union(*(self.endpoints.transports(name) for name in self.config.tunnels))
+        if not address:
+            return False
+        return bool(self.tunnels.to(address)) or any(t in self.tunnels for t in self.endpoints.tunnels_at(address))
 
     def _bindings(self) -> list[Output]:
-        own = {a for i in self.interfaces.values() if i.vrf == DEFAULT_VRF for a in i.addresses}
+        if not self._dirty.bindings or not (self.config.bindings or self._dirty.everything):
+            return []
         hops = self.rows.merged(NextHopState)
         return [
             *self._topic(BindingOffered).replace(bindings.offered(self.config.bindings)),
-            *self._topic(LabelWanted).replace(bindings.wanted(self.config.bindings, own, hops)),
+            *self._topic(LabelWanted).replace(bindings.wanted(self.config.bindings, self._own, hops)),
         ]
 
     def _settle_mirror(self) -> list[Output]:
-        local = self._local
-        if self._mirror_dirty or self._all_dirty or self._mirrored_at != self.nexthops.generation:
-            ports = self.rows.merged(HostPortState)
-            if self._mirror_dirty or self._all_dirty:
-                addresses = mirror.wanted_addresses(self.interfaces, ports)
-                local = mirror.HostChange(addresses, mirror.wanted_drops(self.interfaces.values()))
-                self._copies.keep_from(self._own_destinations())
-            self._copies.look(self.interfaces, ports)
-        self._mirror_dirty, self._mirrored_at = False, self.nexthops.generation
-        routes = self._copies.settle(self.interfaces)
-        if local == self._local and not routes:
+        dirty, ports = self._dirty, self.rows.merged(HostPortState)
+        for address in dirty.ends:
+            self._copies.keep_from(address, far_end=self._is_own_end(address))
+        names = {*self.interfaces, *self._local.names()} if dirty.host_ports else dirty.interfaces
+        for name in names:
+            self._local.look(name, self.interfaces.get(name), ports)
+        hops = None if dirty.everything else self.nexthops.changed_since(self._mirrored_at)
+        self._copies.look(self.interfaces, ports, names, hops)
+        self._mirrored_at = self.nexthops.generation
+        routes, local = self._copies.settle(self.interfaces), self._local.settle()
+        if local is self._mirrored and not routes:
             return []
-        self._local = local
+        self._mirrored = local
         return [Mirror(mirror.HostChange(local.addresses, local.drops, routes))]
 
     @property
     def host_state(self) -> mirror.HostState:
         """All that the host's own tables must hold."""
-        return mirror.HostState(self._local.addresses, frozenset(self._copies.routes.values()), self._local.drops)
+        local = self._mirrored
+        return mirror.HostState(local.addresses, frozenset(self._copies.routes.values()), local.drops)
 
 
 _HANDLERS: dict[Topic[Any, Any], Callable[[Engine, Delta, float], None]] = {
@@ -554,8 +744,10 @@ _HANDLERS: dict[Topic[Any, Any], Callable[[Engine, Delta, float], None]] = {
     EndpointOffered: Engine._endpoints_offered,  # noqa: SLF001
     AdjacencyWanted: Engine._adjacencies_wanted,  # noqa: SLF001
     NextHopState: Engine._next_hops_changed,  # noqa: SLF001
-    SourceOffered: Engine._everything_changed,  # noqa: SLF001
-    VrfState: Engine._everything_changed,  # noqa: SLF001
-    HostPortState: Engine._mirror_changed,  # noqa: SLF001
+    AccessWanted: Engine._access_wanted,  # noqa: SLF001
+    SaState: Engine._sas_changed,  # noqa: SLF001
+    SourceOffered: Engine._profiles_touched,  # noqa: SLF001
+    VrfState: Engine._profiles_touched,  # noqa: SLF001
+    HostPortState: Engine._host_ports_changed,  # noqa: SLF001
     RouteSelected: Engine._routes_selected,  # noqa: SLF001
 }

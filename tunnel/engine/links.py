@@ -10,7 +10,9 @@ from stack.nettypes import Device
 from tunnel.config import TunnelInterface, TunnelMode
 from tunnel.engine.mirror import is_kernels
 from tunnel.engine.neighbours import Link
-from tunnel.engine.profile import gre_overhead, primary_v4
+from tunnel.engine.profile import gre_overhead
+from tunnel.engine.security import protected_mtu
+from tunnel.engine.tunnels import tunnel_source
 
 __all__ = [
     "RECURSIVE",
@@ -20,7 +22,6 @@ __all__ = [
     "resolving",
     "root_cause",
     "tunnel_link",
-    "tunnel_source",
 ]
 
 RECURSIVE = "recursive routing"
@@ -71,26 +72,12 @@ def root_cause(reason: str) -> str:
     return reason.rpartition(": ")[2]
 
 
-def tunnel_source(tunnel: TunnelInterface, interfaces: Mapping[str, Interface]) -> tuple[str, bytes]:
-    """(fault, address) of a configured tunnel's own end."""
-    if tunnel.source_address:
-        return "", tunnel.source_address
-    if not tunnel.source:
-        return "no tunnel source", b""
-    source = interfaces.get(tunnel.source)
-    if source is None:
-        return f"tunnel source {tunnel.source} does not exist", b""
-    address = primary_v4(source)
-    if not address:
-        return f"tunnel source {tunnel.source} has no IPv4 address", b""
-    return "" if source.up else f"tunnel source {tunnel.source} is down", address
-
-
 def tunnel_link(
     tunnel: TunnelInterface, interface: Interface, interfaces: Mapping[str, Interface], way: NextHopRow | None
 ) -> LinkRow:
     """A configured tunnel is up when its source is and its destination has a way that does not lead into itself."""
-    mtu = min(interface.row.mtu, 1500 - gre_overhead(tunnel.key))
+    room = protected_mtu(1500, tunnel.key, None) if interface.row.protection else 1500 - gre_overhead(tunnel.key)
+    mtu = min(interface.row.mtu, room)
     fault, _ = tunnel_source(tunnel, interfaces)
     if not fault and tunnel.mode is TunnelMode.GRE:
         if not tunnel.destination:

@@ -9,7 +9,7 @@ packets enter our own FIB, except where it would cover a tunnel's destination: t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import define, field, frozen
 
@@ -18,7 +18,7 @@ from stack.events import HostPortRow, Interface, InterfaceKind, NextHopKey, Sele
 from stack.nettypes import HostRoute
 from stack.tables.nexthop import NextHopTable
 
-__all__ = ["HostChange", "HostState", "RouteCopies", "is_kernels", "wanted_addresses", "wanted_drops"]
+__all__ = ["HostChange", "HostState", "Local", "RouteCopies", "is_kernels"]
 
 LINK_LOCAL = Prefix.parse("fe80::/10")
 
@@ -48,21 +48,73 @@ def is_kernels(interface: Interface) -> bool:
     return row.kind is InterfaceKind.ETHERNET and row.vrf == DEFAULT_VRF and row.vlan is None
 
 
-def wanted_drops(interfaces: Iterable[Interface]) -> Mapping[str, frozenset[int | None]]:
-    """As HostState has them."""
-    drops: dict[str, set[int | None]] = {}
-    for interface in interfaces:
-        row = interface.row
-        if row.kind is InterfaceKind.ETHERNET and row.device and not is_kernels(interface):
-            drops.setdefault(row.device, set()).add(row.vlan)
-    return {device: frozenset(vlans) for device, vlans in drops.items()}
+AddressKey = tuple[str, bytes, int]
+"""(device, address, length)."""
 
 
-def wanted_addresses(
-    interfaces: Mapping[str, Interface], host_ports: Mapping[str, HostPortRow]
-) -> frozenset[tuple[str, bytes, int]]:
-    """As HostState has them."""
-    return frozenset(_addresses(interfaces, host_ports))
+@define(eq=False)
+class Local:
+    """Addresses and filters that the interfaces need on devices, counted: thousands of interfaces may borrow one address.
+    `state` is as HostChange has it, without routes, and the same object until something is different."""
+
+    state: HostChange = field(factory=HostChange)
+    _held: dict[str, tuple[frozenset[AddressKey], tuple[str, int | None] | None]] = field(factory=dict)
+    _addresses: dict[AddressKey, int] = field(factory=dict)
+    _drops: dict[tuple[str, int | None], int] = field(factory=dict)
+    _changed: bool = False
+
+    def names(self) -> Iterable[str]:
+        """The interfaces that need something."""
+        return self._held
+
+    def look(self, name: str, interface: Interface | None, host_ports: Mapping[str, HostPortRow]) -> None:
+        """An interface, or the host port of its VRF, came, changed or went."""
+        new = (frozenset(_addresses(interface, host_ports)), _drop(interface)) if interface is not None else _NOTHING
+        old = self._held.get(name, _NOTHING)
+        if new == old:
+            return
+        if new == _NOTHING:
+            del self._held[name]
+        else:
+            self._held[name] = new
+        for address in new[0] - old[0]:
+            self._changed |= _counted(self._addresses, address, 1)
+        for address in old[0] - new[0]:
+            self._changed |= _counted(self._addresses, address, -1)
+        for drop, step in ((new[1], 1), (old[1], -1)):
+            if drop is not None:
+                self._changed |= _counted(self._drops, drop, step)
+
+    def settle(self) -> HostChange:
+        if self._changed:
+            self._changed = False
+            drops: dict[str, set[int | None]] = {}
+            for device, vlan in self._drops:
+                drops.setdefault(device, set()).add(vlan)
+            kept = {device: frozenset(vlans) for device, vlans in drops.items()}
+            new = HostChange(frozenset(self._addresses), kept)
+            self.state = self.state if new == self.state else new
+        return self.state
+
+
+_NOTHING: tuple[frozenset[AddressKey], None] = (frozenset(), None)
+
+
+def _drop(interface: Interface) -> tuple[str, int | None] | None:
+    """(device, VLAN) of which the kernel must route nothing, since it is ours."""
+    row = interface.row
+    ours = row.kind is InterfaceKind.ETHERNET and row.device and not is_kernels(interface)
+    return (row.device, row.vlan) if ours else None
+
+
+def _counted(counts: dict[Any, int], key: Any, step: int) -> bool:
+    """Whether `key` came or went."""
+    count = counts.get(key, 0) + step
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]
+    return count in (0, step)
 
 
 class _Way(NamedTuple):
@@ -84,60 +136,105 @@ class RouteCopies:
     _rows: dict[Prefix, Selected] = field(factory=dict)
     _users: dict[int, set[Prefix]] = field(factory=dict)
     _ways: dict[int, _Way | None] = field(factory=dict)
+    _leaves: dict[int, str] = field(factory=dict)
+    _leaving: dict[str, set[int]] = field(factory=dict)
+    """Next hop -> the interface it leaves by, and back."""
     _keys: dict[NextHopKey, int] = field(factory=dict)
-    _destinations: frozenset[bytes] = frozenset()
+    _moved: set[NextHopKey] = field(factory=set)
+    _destinations: set[bytes] = field(factory=set)
     _covering: dict[Prefix, int] = field(factory=dict)
     _port: str = ""
     _dirty: set[Prefix] = field(factory=set)
 
-    def select(self, prefix: Prefix, row: Selected | None) -> bool:
-        """A route came, changed or (None) went. Whether `next_hops` is another set now."""
+    def select(self, prefix: Prefix, row: Selected | None) -> None:
+        """A route came, changed or (None) went."""
         if row is not None and not _may_be_copied(row):
             row = None
         old = self._rows.pop(prefix, None)
         if old is None and row is None:
-            return False
+            return
         if old is not None:
             users = self._users[old.next_hop]
             users.discard(prefix)
             if not users:
                 del self._users[old.next_hop]
-                self._ways.pop(old.next_hop, None)
+                self._forget_way(old.next_hop)
         if row is not None:
             self._rows[prefix] = row
             self._users.setdefault(row.next_hop, set()).add(prefix)
         self._dirty.add(prefix)
-        came, went = (_count(self._keys, row, 1), _count(self._keys, old, -1))
-        return came or went
+        for one, step in ((row, 1), (old, -1)):
+            for key in {via.key() for via in one.route.vias} if one is not None else ():
+                if _counted(self._keys, key, step):
+                    self._moved.add(key)
 
     def next_hops(self) -> Iterable[NextHopKey]:
         """What the copies depend on."""
         return self._keys
 
-    def keep_from(self, destinations: Iterable[bytes]) -> None:
-        """Far ends of tunnels, all of them, which no copy that leads back to us may cover."""
-        new = frozenset(destinations)
-        for address in new ^ self._destinations:
-            step = 1 if address in new else -1
-            for length in range(len(address) * 8 + 1):
-                prefix = Prefix.of(address, length)
-                count = self._covering.get(prefix, 0) + step
-                if count:
-                    self._covering[prefix] = count
-                else:
-                    del self._covering[prefix]
-                if prefix in self._rows:
-                    self._dirty.add(prefix)
-        self._destinations = new
+    def depends_on(self, key: NextHopKey) -> bool:
+        return key in self._keys
 
-    def look(self, interfaces: Mapping[str, Interface], host_ports: Mapping[str, HostPortRow]) -> None:
-        """Next hops, interfaces or host ports changed."""
-        self._port = _port(host_ports)
-        for hop, users in self._users.items():
-            way = self._way(hop, interfaces)
-            if hop not in self._ways or self._ways[hop] != way:
-                self._ways[hop] = way
+    def take_moved(self) -> set[NextHopKey]:
+        """The keys of `next_hops` that came or went since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def destinations(self) -> Iterable[bytes]:
+        return self._destinations
+
+    def keep_from(self, address: bytes, *, far_end: bool) -> None:
+        """Whether an address is the far end of a tunnel, which no copy that leads back to us may cover."""
+        if far_end == (address in self._destinations):
+            return
+        (self._destinations.add if far_end else self._destinations.discard)(address)
+        for length in range(len(address) * 8 + 1):
+            prefix = Prefix.of(address, length)
+            _counted(self._covering, prefix, 1 if far_end else -1)
+            if prefix in self._rows:
+                self._dirty.add(prefix)
+
+    def look(
+        self,
+        interfaces: Mapping[str, Interface],
+        host_ports: Mapping[str, HostPortRow],
+        names: Iterable[str],
+        hops: Iterable[int] | None,
+    ) -> None:
+        """These interfaces and next hops changed, or host ports. `hops` None: any may have."""
+        port = _port(host_ports)
+        if port != self._port or hops is None:
+            hops = list(self._users)
+        else:
+            hops = {*hops, *(hop for name in names for hop in self._leaving.get(name, ()))}
+        self._port = port
+        for hop in hops:
+            users = self._users.get(hop)
+            if users is None:
+                continue
+            known, before = hop in self._ways, self._ways.get(hop)
+            way = self._find_way(hop, interfaces)
+            if not known or way != before:
                 self._dirty |= users
+
+    def _find_way(self, hop: int, interfaces: Mapping[str, Interface]) -> _Way | None:
+        """Judge a next hop anew. An interface that it leaves by is remembered even while there is no such interface."""
+        self._forget_way(hop)
+        row = self.nexthops.get(hop)
+        if row is not None and row.adjacency is not None:
+            name = self._leaves[hop] = row.adjacency.interface
+            self._leaving.setdefault(name, set()).add(hop)
+        way = self._ways[hop] = self._way(hop, interfaces)
+        return way
+
+    def _forget_way(self, hop: int) -> None:
+        self._ways.pop(hop, None)
+        name = self._leaves.pop(hop, None)
+        if name is not None:
+            hops = self._leaving[name]
+            hops.discard(hop)
+            if not hops:
+                del self._leaving[name]
 
     def settle(self, interfaces: Mapping[str, Interface]) -> Mapping[Prefix, HostRoute | None]:
         """The copies that changed; None: it must go."""
@@ -159,9 +256,7 @@ class RouteCopies:
         if row is None:
             return None
         hop = row.next_hop
-        if hop not in self._ways:
-            self._ways[hop] = self._way(hop, interfaces)
-        way = self._ways[hop]
+        way = self._ways[hop] if hop in self._ways else self._find_way(hop, interfaces)
         if way is None or (way.kernels and row.route.kind == "connected"):
             return None
         if way.device == self._port and prefix in self._covering:
@@ -185,34 +280,18 @@ def _may_be_copied(row: Selected) -> bool:
     return row.route.kind not in ("kernel", "local") and row.next_hop != 0
 
 
-def _count(keys: dict[NextHopKey, int], row: Selected | None, step: int) -> bool:
-    """Whether a key came or went."""
-    changed = False
-    for key in {via.key() for via in row.route.vias} if row is not None else ():
-        count = keys.get(key, 0) + step
-        changed = changed or count in (0, step)
-        if count:
-            keys[key] = count
-        else:
-            del keys[key]
-    return changed
-
-
 def _port(host_ports: Mapping[str, HostPortRow]) -> str:
     row = host_ports.get(DEFAULT_VRF)
     return row.device if row else ""
 
 
-def _addresses(
-    interfaces: Mapping[str, Interface], host_ports: Mapping[str, HostPortRow]
-) -> Iterable[tuple[str, bytes, int]]:
-    for interface in interfaces.values():
-        if not interface.row.admin_up:
-            continue
-        port = host_ports.get(interface.vrf)
-        for address, row in interface.addresses.items():
-            if is_kernels(interface):
-                if interface.row.device:
-                    yield interface.row.device, address, row.length
-            elif port is not None and not LINK_LOCAL.covers(address):
-                yield port.device, address, len(address) * 8
+def _addresses(interface: Interface, host_ports: Mapping[str, HostPortRow]) -> Iterable[AddressKey]:
+    if not interface.row.admin_up:
+        return
+    port = host_ports.get(interface.vrf)
+    for address, row in interface.addresses.items():
+        if is_kernels(interface):
+            if interface.row.device:
+                yield interface.row.device, address, row.length
+        elif port is not None and not LINK_LOCAL.covers(address):
+            yield port.device, address, len(address) * 8

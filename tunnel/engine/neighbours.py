@@ -101,6 +101,7 @@ class Neighbours:
     links: dict[str, Link] = field(factory=dict)
     wanted: set[AdjacencyKey] = field(factory=set)
     refused: dict[str, int] = field(factory=dict)
+    _wanted_on: dict[str, set[AdjacencyKey]] = field(factory=dict)
     _remembered: dict[AdjacencyKey, bytes] = field(factory=dict)
     _entries: dict[AdjacencyKey, Neighbour] = field(factory=dict)
     _changed: set[AdjacencyKey] = field(factory=set)
@@ -127,7 +128,7 @@ class Neighbours:
                 self._announce(name, link, address)
         for key in [key for key in self._remembered if key.interface == name]:
             self._hint(key, self._remembered.pop(key), now)
-        for key in [key for key in self.wanted if key.interface == name and key not in self._entries]:
+        for key in [key for key in self._wanted_on.get(name, ()) if key not in self._entries]:
             self._start(key, now)
 
     def _belongs(self, key: AdjacencyKey) -> bool:
@@ -141,13 +142,22 @@ class Neighbours:
         """Before anything else: an earlier incarnation reached this neighbour at `mac`. It is used at once, and confirmed."""
         self._remembered[key] = mac
 
+    def wanted_on(self, name: str) -> frozenset[AdjacencyKey]:
+        return frozenset(self._wanted_on.get(name, ()))
+
     def want(self, key: AdjacencyKey, now: float) -> None:
         self.wanted.add(key)
+        self._wanted_on.setdefault(key.interface, set()).add(key)
         if key not in self._entries:
             self._start(key, now)
 
     def unwant(self, key: AdjacencyKey) -> None:
         self.wanted.discard(key)
+        on = self._wanted_on.get(key.interface)
+        if on is not None:
+            on.discard(key)
+            if not on:
+                del self._wanted_on[key.interface]
 
     def find(self, key: AdjacencyKey, now: float) -> None:
         """A packet needs this neighbour."""

@@ -105,7 +105,8 @@ def _provision(
         Health("Tunnel Linestate", fault),
         Health(f"Tunnel Transport Source {'' if profile.source else '(Auto) '}{source or 'none'}", fault or mismatch),
     )
-    row = ProfileRow(tunnel, vrf, source, address, usable=not fault, reason=fault)
+    protected = bool(profile.protection)
+    row = ProfileRow(tunnel, vrf, source, address, usable=not fault, reason=fault, protected=protected)
     return Provision(profile, row, (created, beside), health, automatic=not profile.source)
 
 

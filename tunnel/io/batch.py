@@ -25,13 +25,16 @@ from stack.net import Port
 if TYPE_CHECKING:
     from tunnel.io.rewrite import Rewrite
 
-__all__ = ["BATCH", "HEAD", "STRIDE", "Arena", "Intake", "SendQueue"]
+__all__ = ["BATCH", "HEAD", "STRIDE", "TAIL", "Arena", "Intake", "SendQueue"]
 
 BATCH = 64
 """Packets a wakeup, so that no port starves the others, nor the node's keepalives."""
 
 HEAD = 192
 """Octets before what is received, for the longest header that may have to go there."""
+
+TAIL = 64
+"""Octets of each slot that are not received into: what encryption puts behind a packet has room there."""
 
 STRIDE = 64 * 1037
 """Octets from slot to slot: the largest frame, its room before it, and an odd number of cache lines, so that the slots'
@@ -78,7 +81,7 @@ class Arena:
 
     def __attrs_post_init__(self) -> None:
         self.view = memoryview(self.octets)
-        self.slots = tuple(self.view[n * STRIDE + HEAD : (n + 1) * STRIDE - 64] for n in range(BATCH))
+        self.slots = tuple(self.view[n * STRIDE + HEAD : (n + 1) * STRIDE - TAIL] for n in range(BATCH))
         self.origin = _address(self.octets)
 
 
@@ -108,8 +111,12 @@ class SendQueue:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
+    def clear(self) -> None:
+        """What waited has gone, or never will."""
+        self.used.clear()
+
     def size(self, place: int) -> int:
-        """Octets of one packet in the queue."""
+        """Octets of one packet in the queue, as it was put there."""
         return self.parts[2 * place + 1]
 
     @classmethod

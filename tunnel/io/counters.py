@@ -70,6 +70,17 @@ class Drop(Enum):
     UNKNOWN_ENDPOINT = "outer source is no known endpoint"
     NO_IP_HERE = "unlabelled IP on a tunnel that carries none"
     PROTECTED = "protected, no security association"
+    # ESP
+    ESP_MALFORMED = "malformed ESP packet"
+    ESP_UNKNOWN = "ESP packet of an unknown SPI"
+    ESP_DESTINATION = "ESP packet to another address than the security association's"
+    ESP_REPLAY = "ESP packet replayed, or too old"
+    ESP_INTEGRITY = "ESP packet with a wrong ICV"
+    ESP_EXPIRED = "security association at its hard limit"
+    ESP_PADDING = "wrong ESP padding"
+    ESP_SELECTOR = "ESP payload outside the selectors"
+    ESP_FRAGMENT = "fragment inside an ESP tunnel"
+    ESP_UNASKED = "ESP payload for a tunnel that is not protected"
     # outwards
     INTERFACE_DOWN = "interface down"
     NO_NEXT_HOP = "next hop unusable"
@@ -94,6 +105,8 @@ class Slow(Enum):
     CLAMPED = "MSS clamped"
     PUNTED = "posted to the bus"
     TO_HOST = "handed to the host"
+    ESP_DUMMY = "ESP dummy packet"
+    NAT_KEEPALIVE = "NAT keepalive"
 
 
 @define(eq=False)

@@ -15,10 +15,12 @@ from tunnel.io.batch import Arena
 from tunnel.io.counters import Counters, CountersSnapshot
 from tunnel.io.inlet import Inlet
 from tunnel.io.labels import Labels
+from tunnel.io.opening import EspReader
 from tunnel.io.path import Path
 from tunnel.io.ports import OpenRaw, Outlets
 from tunnel.io.readers import BareReader, FrameReader, GreReader, MplsInIpReader, Reader
 from tunnel.io.rewrite import GRE, MPLS_IN_IP
+from tunnel.io.sealing import esp_remotes
 from tunnel.io.tunnels import Tunnels
 
 __all__ = ["Forwarder"]
@@ -44,7 +46,7 @@ class Forwarder:
 
     def __attrs_post_init__(self) -> None:
         self.outlets = Outlets(self.open_raw, self.counters)
-        self.path = Path(self.tables, self.outlets, self.counters, self.post, self.now)
+        self.path = Path(self.tables, self.outlets, self.counters, self.post, self.now, self.arena)
         self.labels = Labels(self.path)
         self.tunnels = Tunnels(self.path, self.labels)
         self.path.changed = self._changed
@@ -55,6 +57,7 @@ class Forwarder:
         kinds = {AdjacencyKind.GRE: GRE, AdjacencyKind.MPLS_IN_IP: MPLS_IN_IP}
         self.outlets.keep_only(
             {(kinds[a.kind], a.destination) for a in self.tables.adjacencies if a.kind in kinds and a.complete}
+            | esp_remotes(self.tables.sad)
         )
 
     def add_attachment(self, interface: Interface, port: Port) -> Reader:
@@ -102,6 +105,10 @@ class Forwarder:
     def mpls_in_ip(self, port: Port) -> Reader:
         """The raw socket of protocol 137."""
         return MplsInIpReader(port, self.path, self.labels, self.arena, self.tunnels)
+
+    def esp(self, port: Port, *, udp: bool = False) -> Reader:
+        """The raw socket of protocol 50, or (`udp`) the one that gets ESP in UDP."""
+        return EspReader(port, self.path, self.labels, self.arena, self.tunnels, udp)
 
     def label_octets(self) -> Mapping[int, int]:
         """Octets that came under each label, since the start."""

@@ -19,12 +19,14 @@ from stack.tables import Tables
 from stack.tables.adjacency import AdjacencyKind
 from stack.tables.fib import Leaf, LeafKind
 from stack.wire import WireError, internet_checksum
+from tunnel.io.batch import Arena
 from tunnel.io.counters import Budgets, Counters, Drop, Slow
 from tunnel.io.errors import Complaint, answer_echo, build, header_of, may_complain, reseal4
 from tunnel.io.inlet import Arrival, Flows, Inlet
 from tunnel.io.ports import Outlets
 from tunnel.io.resolve import Refusal, Resolver
 from tunnel.io.rewrite import VNET, Rewrite, key4, key6
+from tunnel.io.sealing import NotSealed, Seals
 from tunnel.wire import icmp, ipv4, ipv6, tcp
 
 __all__ = ["FACT_RATE", "ICMP_BURST", "ICMP_RATE", "Path"]
@@ -55,6 +57,7 @@ class Path:
     counters: Counters
     post: Callable[[Fact], None]
     now: Callable[[], float]
+    arena: Arena
     resolver: Resolver = field(init=False)
     inlets: dict[str, Inlet] = field(factory=dict, init=False)
     changed: Callable[[], None] = field(default=lambda: None)
@@ -66,7 +69,8 @@ class Path:
     _facts: Budgets = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.resolver = Resolver(self.tables, self.outlets, self.counters)
+        seals = Seals(self.arena, self.outlets, self.counters, self.now, self.punt)
+        self.resolver = Resolver(self.tables, self.outlets, self.counters, seals)
         self._errors = Budgets(ICMP_RATE, ICMP_BURST, self.now)
         self._facts = Budgets(FACT_RATE, FACT_RATE, self.now)
 
@@ -83,11 +87,11 @@ class Path:
             + self.outlets.generation
         )
         if stamp != self._stamp:
-            self._stamp, self._neighbours = stamp, tables.adjacencies.generation
+            self._stamp, self._neighbours = stamp, tables.adjacencies.generation + tables.sad.generation
             self.forget()
-        elif tables.adjacencies.generation != self._neighbours:
+        elif tables.adjacencies.generation + tables.sad.generation != self._neighbours:
             # Whoever scans a network makes neighbours come and go all the time: no other packet may pay for that.
-            self._neighbours = tables.adjacencies.generation
+            self._neighbours = tables.adjacencies.generation + tables.sad.generation
             if self.resolver.moved():
                 self.forget()
             else:
@@ -341,14 +345,17 @@ class Path:
     def unsent(self, octets: bytes | memoryview, size: int, rewrite: Rewrite, error: OSError) -> None:
         """A port's send failed. An ICMP error that a connected raw socket had collected is cleared by having been told,
         so what is not a full queue is counted by its errno and tried once more."""
+        if isinstance(error, NotSealed):
+            self.counters.drop(error.reason, rewrite.interface)
+            return
         if not isinstance(error, BlockingIOError):
             self.counters.error(rewrite.port, error)
             try:
                 rewrite.send(octets)
             except BlockingIOError:
                 pass
-            except OSError:
-                self.counters.drop(Drop.PORT_ERROR, rewrite.interface)
+            except OSError as again:
+                self.counters.drop(again.reason if isinstance(again, NotSealed) else Drop.PORT_ERROR, rewrite.interface)
                 return
             else:
                 rewrite.tally[0] += 1
@@ -454,13 +461,14 @@ class Path:
         fact = Hairpin(arrival.ingress, arrival.vrf, rewrite.interface, header_of(packet))
         self.punt(fact, arrival.inlet.name)
 
-    def punt(self, fact: Fact, interface: str) -> None:
-        """Post a fact if the budget of its kind and interface allows it."""
+    def punt(self, fact: Fact, interface: str) -> bool:
+        """Post a fact if the budget of its kind and interface allows it; whether it did."""
         if self._facts.take((type(fact), interface)):
             self.counters.note(Slow.PUNTED)
             self.post(fact)
-        else:
-            self.counters.drop(Drop.PUNT_BUDGET, interface)
+            return True
+        self.counters.drop(Drop.PUNT_BUDGET, interface)
+        return False
 
 
 def capped(packet: bytes, cap: int) -> bytes:

@@ -13,7 +13,7 @@ its checksum (RFC 1071), and a TTL that is one less makes it 0x100 more (RFC 162
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import ClassVar
 
@@ -22,14 +22,14 @@ from attrs import define, field
 from stack.events import Ingress, NeighbourPacket
 from stack.net import Port
 from stack.wire import WireError
-from tunnel.io.batch import BATCH, HEAD, STRIDE, Arena, Intake, SendQueue
+from tunnel.io.batch import BATCH, HEAD, STRIDE, TAIL, Arena, Intake, SendQueue
 from tunnel.io.counters import Counters, Drop, Slow
 from tunnel.io.inlet import Arrival, Flows, Inlet
 from tunnel.io.labels import Labels
 from tunnel.io.offload import VnetHeader, finish
 from tunnel.io.path import Path
 from tunnel.io.rewrite import Rewrite
-from tunnel.io.tunnels import Tunnels
+from tunnel.io.tunnels import Peer, Tunnels
 from tunnel.wire import ethernet, icmp
 
 __all__ = ["BareReader", "FrameReader", "GreReader", "MplsInIpReader", "Reader"]
@@ -239,7 +239,7 @@ class Reader(ABC):
         """Packets of one flow, laid out in the slot that they came in and sent from there, as if they had come so."""
         octets = self.arena.octets
         way = self.ipv4 if parts[0][0] >> 4 == 4 else self.ipv6
-        at, last, queued = base, base - HEAD + STRIDE, 0
+        at, last, queued = base, base - HEAD + STRIDE - TAIL, 0
         for part in parts:
             end = at + len(part)
             if end > last or queued >= BATCH:
@@ -263,7 +263,7 @@ class Reader(ABC):
             else:
                 if sent < len(queue.used):
                     self._flush_slowly(queue, sent, None)
-            queue.used.clear()
+            queue.clear()
         self.arena.touched.clear()
 
     def _flush_slowly(self, queue: SendQueue, first: int, error: OSError | None) -> None:
@@ -487,23 +487,31 @@ class BareReader(Reader):
 
 @define(eq=False)
 class GreReader(Reader):
-    """IPv4 packets of protocol 47 from the host's raw socket."""
+    """IPv4 packets of protocol 47 from the host's raw socket. `peers`: what has been admitted, by (source, destination)."""
 
     tunnels: Tunnels
+    peers: dict[int, Peer] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.peers = self.tunnels.peers
 
     def drain(self) -> None:
         """As of every reader."""
         self.path.refresh()
-        self.flat(self.fill())
+        self.flat(zip(BASES, self.fill(), strict=False))
         self.flush()
 
-    def flat(self, counts: Sequence[int]) -> None:
-        """GRE, with a key or without, and IPv4 under one label that is popped or swapped; `take` for the rest."""
+    def flat(self, packets_at: Iterable[tuple[int, int]]) -> None:
+        """GRE, with a key or without, and IPv4 under one label that is popped or swapped; `take` for the rest.
+
+        `packets_at`: (where the outer header is, octets) of each.
+        """
         octets, origin, touched = self.arena.octets, self.arena.origin, self.arena.touched
         unpack, unpack_more = _GRE_LABEL_IPV4.unpack_from, _LABEL_IPV4.unpack_from
-        peers = self.tunnels.peers
+        peers = self.peers
         came, gone, packets, total_in, total_out = [0, 0], [0, 0], 0, 0, 0
-        for base, count in zip(BASES, counts, strict=False):
+        for base, count in packets_at:
             outer, addresses, gre, word, first, second, third, source, destination = unpack(octets, base)
             peer, at, inlet = peers.get(addresses), base + 28, None
             if peer is None:
@@ -565,7 +573,7 @@ class GreReader(Reader):
         """Any GRE packet."""
         if count >= 48:
             first, addresses, gre, key = _GRE.unpack_from(self.arena.octets, base)
-            peer = self.tunnels.peers.get(addresses)
+            peer = self.peers.get(addresses)
             if peer is not None and first == 0x45:
                 at, inlet = 24, peer.plain
                 if gre == _GRE_KEY_MPLS:
@@ -574,7 +582,11 @@ class GreReader(Reader):
                     inlet.tally[0] += 1
                     inlet.tally[1] += count - at
                     return
-        self.tunnels.gre(self.copy(base, count))
+        self.whole(self.copy(base, count))
+
+    def whole(self, octets: bytes) -> None:
+        """A packet that is not in the caches."""
+        self.tunnels.gre(octets)
 
     def inside(self, gre: int, at: int, end: int, inlet: Inlet) -> bool:
         if gre in (_GRE_MPLS, _GRE_KEY_MPLS):

@@ -13,6 +13,7 @@ from stack.tables.fib import Leaf, LeafKind
 from tunnel.io.counters import Counters, Drop
 from tunnel.io.ports import Outlets
 from tunnel.io.rewrite import GRE, MPLS_IN_IP, Rewrite
+from tunnel.io.sealing import MAX_SEALED_HEADER, Seals
 
 __all__ = ["Refusal", "Resolver"]
 
@@ -38,21 +39,23 @@ class Resolver:
     tables: Tables
     outlets: Outlets
     counters: Counters
+    seals: Seals
     _made: dict[tuple[str, AdjacencyKey, LabelStack, bool], Rewrite] = field(factory=dict, init=False)
     _used: dict[AdjacencyKey, Adjacency] = field(factory=dict, init=False)
     """The adjacencies that rewrites or open raw sockets were made for. Bounded by the table."""
 
     def forget(self) -> None:
         self._made.clear()
+        self.seals.forget(self.tables.sad)
         adjacencies = self.tables.adjacencies
         self._used = {
             key: now for key, row in self._used.items() if row.kind in _PROTOCOLS and (now := adjacencies.get(key))
         }
 
     def moved(self) -> bool:
-        """Whether an adjacency that something was made for is another one now."""
+        """Whether an adjacency, or a bundle of SAs, that something was made for is another one now."""
         get = self.tables.adjacencies.get
-        return any(get(key) is not row for key, row in self._used.items())
+        return any(get(key) is not row for key, row in self._used.items()) or self.seals.moved(self.tables.sad)
 
     def leaf(self, ingress: str, leaf: Leaf, destination: bytes) -> Rewrite | Refusal:
         """For a FORWARD or ATTACHED leaf; `ingress` is the interface the packet came by ('' from this node)."""
@@ -88,15 +91,14 @@ class Resolver:
         interface = self.tables.interfaces.get(key.interface)
         if interface is not None and not interface.up:
             return Refusal(Drop.INTERFACE_DOWN, key.interface)
-        if adjacency.protection:
-            # No ESP yet: a protected tunnel sends nothing rather than clear text (RFC 4301 5.1, fail closed).
-            return Refusal(Drop.PROTECTED, key.interface)
         if any(label < 16 and label not in _PUSHABLE for label in labels):
             return Refusal(Drop.LABEL_BAD, key.interface)
         return self._make(ingress, adjacency, labels, stacked=stacked)
 
     def _make(self, ingress: str, adjacency: Adjacency, labels: LabelStack, *, stacked: bool) -> Rewrite | Refusal:
         interface = adjacency.key.interface
+        if adjacency.protection:
+            return self._make_sealed(ingress, adjacency, labels, stacked=stacked)
         port = self._port(adjacency, labelled=bool(labels) or stacked)
         if isinstance(port, Drop):
             return Refusal(port, interface)
@@ -114,9 +116,30 @@ class Resolver:
             stacked,
             self.outlets.queue(port),
         )
+        return self._remember(made, ingress)
+
+    def _make_sealed(
+        self, ingress: str, adjacency: Adjacency, labels: LabelStack, *, stacked: bool
+    ) -> Rewrite | Refusal:
+        """Of a protected adjacency: there is no other way to its far end than the queue that seals. Without an SA nothing is
+        sent, rather than in clear (RFC 4301 5.1)."""
+        interface = adjacency.key.interface
+        bundle = self.tables.sad.get(adjacency.sa) if adjacency.sa is not None else None
+        if bundle is None or bundle.outbound is None or adjacency.kind is not AdjacencyKind.GRE:
+            return Refusal(Drop.PROTECTED, interface)
+        queue = self.seals.of(bundle, adjacency)
+        mss, hairpin = self._by_ingress(ingress, interface)
+        tally = self.counters.out_of(interface)
+        made = Rewrite(adjacency, labels, queue.send_one, queue.name, 0, tally, mss, hairpin, stacked, queue)
+        if made.size > MAX_SEALED_HEADER:
+            return Refusal(Drop.LABEL_DEPTH, interface)
+        return self._remember(made, ingress)
+
+    def _remember(self, made: Rewrite, ingress: str) -> Rewrite:
         if len(self._made) >= MAX_REWRITES:
             self._made.clear()
-        self._made[ingress, adjacency.key, labels, stacked] = made
+        adjacency = made.adjacency
+        self._made[ingress, adjacency.key, made.labels, made.stacked] = made
         self._used[adjacency.key] = adjacency
         return made
 

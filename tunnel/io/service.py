@@ -7,6 +7,7 @@ goes on. The bus only tells it when to look, brings neighbour packets to be sent
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -27,9 +28,13 @@ from stack.events import (
     NeighbourPacket,
     NeighbourUnresolved,
     NhrpReceived,
+    SaMoved,
+    SaSoft,
+    SaUnknown,
     SendNeighbourPacket,
     Synced,
     Topic,
+    TunnelProtected,
     VrfState,
 )
 from stack.net import Port
@@ -39,22 +44,26 @@ from tunnel.io.forwarder import Forwarder
 from tunnel.io.readers import Reader
 from tunnel.io.rewrite import GRE, MPLS_IN_IP, VNET
 from tunnel.io.samples import samples
+from tunnel.io.sealing import ESP, UDP
 from tunnel.io.show import COMMANDS
 from tunnel.wire import ethernet
 
-__all__ = ["HOST_MTU", "RETRY", "SERVICE", "ForwarderService"]
+__all__ = ["HOST_MTU", "NAT_PORT", "RETRY", "SERVICE", "ForwarderService"]
 
 HOST_MTU = 1500
 """Of the host ports. What is larger than a tunnel carries is answered with fragmentation-needed, as on any path."""
+
+NAT_PORT = 4500
+"""Of IKE and ESP in UDP (RFC 3948 2)."""
 
 RETRY = 2.0
 """Seconds until a port that could not be opened is tried again."""
 
 PRODUCES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
-    {HostPortState, Hairpin, NhrpReceived, NeighbourUnresolved, NeighbourPacket}
+    {HostPortState, Hairpin, NhrpReceived, NeighbourUnresolved, NeighbourPacket, SaSoft, SaMoved, SaUnknown}
 )
 CONSUMES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
-    {InterfaceState, VrfState, AdjacencyState, SendNeighbourPacket}
+    {InterfaceState, VrfState, AdjacencyState, TunnelProtected, SendNeighbourPacket}
 )
 
 
@@ -106,7 +115,9 @@ class ForwarderService(ServiceShell):
         )
         self._open: dict[str, tuple[_Door, Port, Reader]] = {}
         self._hosts: dict[str, tuple[int, Port, Reader]] = {}
-        self._raw: dict[int, tuple[Port, Reader]] = {}
+        self._raw: dict[str, tuple[Port, Reader]] = {}
+        self._protected = False
+        """Some tunnel is or was protected, so ESP must be heard."""
         self._failed: dict[str, str] = {}
         self._tried: set[str] = set()
         self._again: float | None = None
@@ -123,6 +134,8 @@ class ForwarderService(ServiceShell):
             self._send_neighbour_packet(message)
         elif isinstance(message, Delta | Synced) and message.topic is not AdjacencyState:
             self._dirty = True
+            if message.topic is TunnelProtected and isinstance(message, Delta):
+                self._protected = self._protected or any(message.rows.values())
 
     def received(self) -> None:
         if self._dirty:
@@ -162,12 +175,22 @@ class ForwarderService(ServiceShell):
             self._again = self.now + RETRY
 
     def _settle_raw(self) -> None:
-        for protocol, name in ((GRE, "GRE"), (MPLS_IN_IP, "MPLS-in-IP")):
-            if protocol not in self._raw:
-                port = self._try(f"raw socket for {name}", lambda p=protocol: self.context.network.raw(p))
+        raw, forwarder = self.context.network.raw, self.forwarder
+        wanted: list[tuple[str, Callable[[], Port], Callable[[Port], Reader]]] = [
+            ("GRE", lambda: raw(GRE), forwarder.gre),
+            ("MPLS-in-IP", lambda: raw(MPLS_IN_IP), forwarder.mpls_in_ip),
+        ]
+        if self._protected or self.context.tables.sad.inbound:
+            wanted += [
+                ("ESP", lambda: raw(ESP), forwarder.esp),
+                ("ESP in UDP", lambda: raw(UDP, port=NAT_PORT), lambda port: forwarder.esp(port, udp=True)),
+            ]
+        for name, attempt, read in wanted:
+            if name not in self._raw:
+                port = self._try(f"raw socket for {name}", attempt)
                 if port is not None:
-                    reader = self.forwarder.gre(port) if protocol == GRE else self.forwarder.mpls_in_ip(port)
-                    self._raw[protocol] = (port, reader)
+                    reader = read(port)
+                    self._raw[name] = (port, reader)
                     self._listen(port, reader)
 
     def _settle_hosts(self) -> None:
@@ -265,7 +288,7 @@ SERVICE = ServiceSpec(
     factory=ForwarderService,
     produces=PRODUCES,
     consumes=CONSUMES,
-    optional=frozenset({SendNeighbourPacket, AdjacencyState}),
+    optional=frozenset({SendNeighbourPacket, AdjacencyState, TunnelProtected}),
     serves=frozenset({LabelCounters}),
     commands=COMMANDS,
     samples=lambda service: samples(service.forwarder.snapshot()),

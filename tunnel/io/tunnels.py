@@ -1,7 +1,8 @@
 """Tunnel packets in: GRE and MPLS-in-IP, taken only if a Reception says so, and never into a second tunnel.
 
 RFC 2784 and 2890 (GRE), RFC 4023 (MPLS in GRE and in IP; 8.2: the source must be a known endpoint). The host's raw socket
-has verified the outer IPv4 header and put fragments together.
+has verified the outer IPv4 header and put fragments together. What came out of ESP enters by the tunnel that its SA is for and
+by no other, which must be protected; what did not, never by that one (RFC 4023 8.1, RFC 4301 5.2).
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import NamedTuple
 
 from attrs import define, field
 
-from stack.events import Ingress, NhrpReceived
+from stack.events import SCOPE_PROTECTED, Ingress, NhrpReceived
 from stack.tables.reception import Reception
+from stack.tables.sad import Sa
 from stack.wire import WireError
 from tunnel.io.counters import Drop
 from tunnel.io.inlet import Arrival, Inlet
@@ -54,11 +56,14 @@ class Tunnels:
     labels: Labels
     peers: dict[int, Peer] = field(factory=dict)
     """(source << 32 | destination) -> what the fast path needs; only of packets that were admitted."""
+    sealed: dict[int, Peer] = field(factory=dict)
+    """The same of what comes out of ESP, by the serial of its SA (tunnel.io.esp)."""
     _sequences: dict[tuple[str, bytes], tuple[int, float]] = field(factory=dict)
 
     def rebuild(self) -> None:
         """The receptions changed: so do the inlets, whose caches start empty."""
         self.peers.clear()
+        self.sealed.clear()
         receptions = self.path.tables.receptions
         named = {row.interface for row in receptions}
         for name in [name for name, inlet in self.path.inlets.items() if inlet.tunnel and name not in named]:
@@ -90,7 +95,31 @@ class Tunnels:
             self.path.counters.drop(Drop.GRE_SEQUENCE, row.interface)
             return
         self._carry(packet.protocol, packet.payload, row, outer)
-        self._remember(outer, row)
+        self._remember(self.peers, int.from_bytes(outer.source + outer.destination), row)
+
+    def opened(self, sa: Sa, source: bytes, serial: int, payload: bytes) -> None:
+        """GRE that came out of ESP; the selectors of `sa` admit it from `source`."""
+        counters, name = self.path.counters, sa.key.interface
+        try:
+            packet = gre.decode(payload)
+        except WireError as error:
+            counters.drop(_WHY.get(error.rfc, Drop.GRE_HEADER), name)
+            return
+        row = self.path.tables.receptions.get(name)
+        endpoint = sa.key.remote or source
+        refused = _refused(row, packet.key, endpoint)
+        if row is None or refused is not None:
+            counters.drop(refused or Drop.NOT_OURS, name)
+            return
+        interface = self.path.tables.interfaces.get(name)
+        if interface is not None and not interface.up:
+            counters.drop(Drop.INTERFACE_DOWN, name)
+            return
+        if packet.sequence is not None and self._is_old(name, endpoint, packet.sequence):
+            counters.drop(Drop.GRE_SEQUENCE, name)
+            return
+        self._carry(packet.protocol, packet.payload, row, _Outer(endpoint, row.local), sa.child)
+        self._remember(self.sealed, serial, row)
 
     def mpls_in_ip(self, octets: bytes) -> None:
         """An IPv4 packet of protocol 137: labels straight after the header (RFC 4023 3)."""
@@ -125,13 +154,13 @@ class Tunnels:
         if interface is not None and not interface.up:
             self.path.counters.drop(Drop.INTERFACE_DOWN, row.interface)
             return None
-        if row.protected:
+        if row.protected or row.scope == SCOPE_PROTECTED:
             # RFC 4023 8.1: what is not protected must not come in by a tunnel that must be.
             self.path.counters.drop(Drop.PROTECTED, row.interface)
             return None
         return row
 
-    def _carry(self, protocol: int, payload: bytes, row: Reception, outer: _Outer) -> None:
+    def _carry(self, protocol: int, payload: bytes, row: Reception, outer: _Outer, sa: int = 0) -> None:
         """What is inside, by its protocol type. There is no branch back to `gre`: one tunnel is taken off, no more."""
         path = self.path
         inlet = path.inlets.get(row.interface)
@@ -139,7 +168,7 @@ class Tunnels:
             return
         inlet.tally[0] += 1
         inlet.tally[1] += len(payload)
-        arrival = Arrival(inlet, Ingress(row.interface, row.vrf, outer.source), row.vrf)
+        arrival = Arrival(inlet, Ingress(row.interface, row.vrf, outer.source, sa), row.vrf)
         if protocol == gre.MPLS:
             self.labels.labelled(payload, arrival)
         elif protocol in (gre.IPV4, gre.IPV6):
@@ -150,15 +179,15 @@ class Tunnels:
             else:
                 path.ip(payload, arrival)
         elif protocol == gre.NHRP:
-            fact = NhrpReceived(row.interface, row.vrf, outer.source, outer.destination, 0, payload)
+            fact = NhrpReceived(row.interface, row.vrf, outer.source, outer.destination, sa, payload)
             path.punt(fact, row.interface)
         else:
             path.drop(Drop.LABEL_MULTICAST if protocol == gre.MPLS_MULTICAST else Drop.GRE_PROTOCOL, arrival)
 
-    def _remember(self, outer: _Outer, row: Reception) -> None:
-        if len(self.peers) >= MAX_PEERS:
-            self.peers.clear()
-        peer = self.peers.setdefault(int.from_bytes(outer.source + outer.destination), Peer())
+    def _remember(self, peers: dict[int, Peer], key: int, row: Reception) -> None:
+        if len(peers) >= MAX_PEERS:
+            peers.clear()
+        peer = peers.setdefault(key, Peer())
         inlet = self.path.inlets.get(row.interface)
         if row.gre_key is None:
             peer.plain = inlet
@@ -193,6 +222,22 @@ def _outer(octets: bytes) -> tuple[_Outer | None, bytes]:
     if not 20 <= header <= len(octets):
         return None, b""
     return _Outer(octets[12:16], octets[16:20]), octets[header:]
+
+
+def _refused(row: Reception | None, key: int | None, endpoint: bytes) -> Drop | None:
+    """Why the reception of an SA's tunnel does not take what came out of ESP from `endpoint`. A point-to-point tunnel has the
+    peer that the SA has proved, wherever a NAT lets it come from."""
+    if row is None:
+        return Drop.NOT_OURS
+    if not row.protected:
+        return Drop.ESP_UNASKED
+    if GRE not in row.protocols:
+        return Drop.TUNNEL_PROTOCOL
+    if row.gre_key != key:
+        return Drop.GRE_KEY
+    if not row.point_to_point and row.sources is not None and endpoint not in row.sources:
+        return Drop.UNKNOWN_ENDPOINT
+    return None
 
 
 def _same(inlet: Inlet, row: Reception) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 
 from attrs import define, field
 
+from bgp.engine.rib.scopes import OPEN
 from stack.addr import Fec
 from stack.events import LabelRequest, LabelRow
 
@@ -16,8 +17,11 @@ __all__ = ["Labels"]
 class Labels:
     """FEC -> who uses it here and what it is for. `rows` collects what to publish as LabelWanted.
 
-    Rows of LabelBound are kept whoever asked for them: after a restart of bgp they come before it asks again.
+    Rows of LabelBound are kept whoever asked for them: after a restart of bgp they come before it asks again. `scope`: by what
+    labels of ours may arrive.
     """
+
+    scope: frozenset[str] = OPEN
 
     bound: dict[Fec, LabelRow] = field(factory=dict)
     users: dict[Fec, set[Hashable]] = field(factory=dict)
@@ -31,6 +35,14 @@ class Labels:
         if self._requests.get(fec) != request:
             self._requests[fec] = self.rows[fec] = request
         return self.bound.get(fec)
+
+    def set_scope(self, scope: frozenset[str]) -> None:
+        """The label allocator is told anew of every label."""
+        if scope == self.scope:
+            return
+        self.scope = scope
+        for fec, request in self._requests.items():
+            self._requests[fec] = self.rows[fec] = request._replace(scope=scope)
 
     def release(self, fec: Fec, user: Hashable) -> None:
         users = self.users.get(fec)

@@ -24,6 +24,8 @@ class OwnAddresses:
     interfaces: dict[str, Interface] = field(factory=dict)
     profiles: dict[str, ProfileRow] = field(factory=dict)
     _sessions: Counter[tuple[str, bytes]] = field(factory=Counter)
+    _held: Counter[tuple[str, bytes]] = field(factory=Counter)
+    """(VRF, address) -> how many interfaces have it: thousands may borrow one."""
 
     def add_session(self, vrf: str, local: bytes) -> None:
         self._sessions[vrf, local] += 1
@@ -34,7 +36,7 @@ class OwnAddresses:
             del self._sessions[vrf, local]
 
     def receive_interfaces(self, rows: Mapping[str, Interface | None]) -> bool:
-        """Whether an address came or went."""
+        """Whether an address came or went. That one more interface borrows an address of another's means nothing."""
         changed = False
         for name, row in rows.items():
             old = self.interfaces.get(name)
@@ -42,7 +44,17 @@ class OwnAddresses:
                 self.interfaces.pop(name, None)
             else:
                 self.interfaces[name] = row
-            changed |= _place(old) != _place(row)
+            if _place(old) == _place(row):
+                continue
+            before, after = _held(old), _held(row)
+            self._held.update(after)
+            self._held.subtract(before)
+            changed |= name == self.config.next_hop_interface or not (_borrows(old) and _borrows(row))
+            changed |= any(not self._held[place] for place in before)
+            changed |= any(self._held[place] == 1 for place in after)
+            for place in before:
+                if not self._held[place]:
+                    del self._held[place]
         return changed
 
     def receive_profiles(self, rows: Mapping[str, ProfileRow | None]) -> bool:
@@ -60,8 +72,8 @@ class OwnAddresses:
         found: dict[str, set[bytes]] = {}
         for vrf, address in self._sessions:
             found.setdefault(vrf, set()).add(address)
-        for interface in self.interfaces.values():
-            found.setdefault(interface.vrf, set()).update(interface.addresses)
+        for vrf, address in self._held:
+            found.setdefault(vrf, set()).add(address)
         return {vrf: frozenset(addresses) for vrf, addresses in found.items()}
 
     def transport_source(self) -> bytes:
@@ -98,6 +110,15 @@ class OwnAddresses:
             return b""
         fit = [a for a in interface.addresses if len(a) == size and not (size == 16 and a[0] == 0xFE and a[1] >= 0x80)]
         return next((a for a in fit if not interface.addresses[a].secondary), fit[0] if fit else b"")
+
+
+def _held(interface: Interface | None) -> set[tuple[str, bytes]]:
+    return {(interface.vrf, address) for address in interface.addresses} if interface is not None else set()
+
+
+def _borrows(interface: Interface | None) -> bool:
+    """Whether it has no address of its own."""
+    return interface is None or all(row.origin == "unnumbered" for row in interface.addresses.values())
 
 
 def _place(interface: Interface | None) -> object:

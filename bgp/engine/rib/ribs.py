@@ -42,6 +42,7 @@ from bgp.engine.rib.loc_rib import Change, LocRib, Version
 from bgp.engine.rib.local import OWNER, Local
 from bgp.engine.rib.neighbour import Peer, client_families, family_config
 from bgp.engine.rib.own import OwnAddresses
+from bgp.engine.rib.scopes import Scopes
 from bgp.engine.rib.swaps import Swaps
 from bgp.engine.session_config import listen_range, merged
 from bgp.engine.vpn import Vpn, route_of, vpn_family
@@ -101,6 +102,7 @@ class Ribs:
         self.hops = Hops(resolve=resolve)
         self.endpoints = Endpoints()
         self.labels = Labels()
+        self.scopes = Scopes(restarting=restarted)
         self.swaps = Swaps(self.labels, self.hops)
         self.local = Local(config, self.policies, config.router_id or bytes(4))
         self.vpn = Vpn(config, self.hops, self.labels, self.local)
@@ -190,6 +192,10 @@ class Ribs:
             self.local.router_id = peer.local_id
         self.own.add_session(peer.vrf, peer.local)
         self._own_changed()
+        if peer.vrf == DEFAULT_VRF and any(family.vpn for family in peer.families):
+            way = self.hops.plain(DEFAULT_VRF, peer.remote)  # wanted: it tells how its labelled packets come
+            self.scopes.join(peer.key, peer.remote, self.hops.answers.get(way.key))
+            self.labels.set_scope(self.scopes.scope)
         for family in sorted(peer.families):
             config = family_config(peer, family)
             if family in made.adj_in:
@@ -253,6 +259,8 @@ class Ribs:
         self._bury(peer.adj_in.values())
         self.own.remove_session(peer.view.vrf, peer.view.local)
         self._own_changed()
+        self.scopes.leave(key)
+        self.labels.set_scope(self.scopes.scope)
         return self._touched(now)
 
     def update(self, key: PeerKey, update: Update, now: float) -> list[RibOutput]:
@@ -380,6 +388,8 @@ class Ribs:
 
     def _next_hops(self, _table: str, rows: Mapping[Any, Any]) -> None:
         self.hops.receive(rows)
+        self.scopes.hops(rows)
+        self.labels.set_scope(self.scopes.scope)
 
     def _selected(self, vrf: str, rows: Mapping[Any, Any]) -> None:
         for prefix in self.local.receive(vrf, rows):
@@ -410,10 +420,14 @@ class Ribs:
         self._reoriginate(vrf for (_, _, vrf), one in self.config.families.items() if _maps(one) & names)
 
     def _profiles(self, _table: str, rows: Mapping[Any, Any]) -> None:
+        self.scopes.profiles(rows)
+        self.labels.set_scope(self.scopes.scope)
         if self.own.receive_profiles(rows):
             self.groups.regroup(self.peers.values())
 
     def _interfaces(self, _table: str, rows: Mapping[Any, Any]) -> None:
+        self.scopes.interfaces(rows)
+        self.labels.set_scope(self.scopes.scope)
         if self.own.receive_interfaces(rows):
             self._own_changed()
             self.groups.regroup(self.peers.values())
@@ -663,6 +677,8 @@ class Ribs:
         if self._sync_at is not None and (now >= self._sync_at or self._converged()):
             self._sync_at = None
             self._synced = True
+            self.scopes.restarting = False
+            self._rescope(now)
             outputs += [SyncedOut(topic) for topic in _SYNCED]
             outputs += self._ready()
         return outputs
@@ -682,7 +698,16 @@ class Ribs:
             p is not None and (p.view.restarted or all(adj.end_of_rib for adj in p.adj_in.values())) for p in peers
         )
 
+    def _rescope(self, now: float) -> None:
+        """By what our labels may arrive may be something else now."""
+        self.labels.set_scope(self.scopes.scope)
+        if self.labels.rows:
+            self._due = now
+
     def _sweep(self) -> None:
+        for key in [key for key in self.scopes.peers if key not in self.peers and key not in self.away.peers]:
+            self.scopes.leave(key)
+        self.labels.set_scope(self.scopes.scope)
         for table in self.tables.values():
             if table.family.vpn and not any(group.outbound.swaps for group in table.groups):
                 self.swaps.forget_all(table)
@@ -690,6 +715,7 @@ class Ribs:
             adj.forget()
         used = {one.hop for one in self._sets()}
         kept = self.swaps.hops_in_use()
+        kept |= set(self.scopes.wanted())
         used |= {hop for key, hop in self.hops.hops.items() if key in kept}
         for adj in self._purging:
             used |= {path.set.hop for path in adj.rows.values()}

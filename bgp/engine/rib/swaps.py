@@ -16,11 +16,9 @@ from bgp.engine.rib.labels import Labels
 from bgp.engine.rib.loc_rib import LocRib
 from bgp.wire import prefix_of, rd_of
 from stack.addr import SwapFec
-from stack.events import SCOPE_ETHERNET, SCOPE_MGRE, LabelRequest, NextHopKey
+from stack.events import LabelRequest, NextHopKey
 
-__all__ = ["SCOPE", "Swap", "Swaps", "labelled_hop"]
-
-SCOPE = frozenset((SCOPE_MGRE, SCOPE_ETHERNET))
+__all__ = ["Swap", "Swaps", "labelled_hop"]
 
 
 def labelled_hop(path: Path) -> NextHopKey:
@@ -84,7 +82,7 @@ class Swaps:
             self._release(place, stale)
         self.coming[place] = fec
         self.where[fec] = place
-        self.labels.want(fec, LabelRequest(SCOPE, fec.next_hop), place)
+        self.labels.want(fec, LabelRequest(self.labels.scope, fec.next_hop), place)
 
     def _arrived(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
         if self.coming.get(place) == fec:

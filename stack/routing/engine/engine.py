@@ -307,7 +307,7 @@ class Engine:
             found = node.result
             row = NextHop(
                 node.key,
-                found.adjacency if found.usable else None,
+                found.adjacency if found.usable or found.closed else None,
                 found.labels,
                 found.reason,
                 found.metric,
@@ -382,8 +382,9 @@ class Engine:
     def _judge_rivals(self, vrf: str, prefix: Prefix, offers: tuple[Offer, ...], now: float) -> Selected | None:
         judged = [self._judge(vrf, prefix, offer) for offer in offers]
         plain = [(c, leaf) for c, leaf in judged if not c.route.override]
-        best = next(((c, leaf) for c, leaf in plain if c.usable), None)
-        override = next(((c, leaf) for c, leaf in judged if c.route.override and c.usable), None)
+        usable = [(c, leaf) for c, leaf in plain if c.usable]
+        best = next(((c, leaf) for c, leaf in usable if not c.reason), next(iter(usable), None))
+        override = next(((c, leaf) for c, leaf in judged if c.route.override and c.usable and not c.reason), None)
         if best is None:
             self.rib_writer.put(vrf, prefix, Entry(tuple([c for c, _ in plain])))
             self.fib_writer.remove(vrf, prefix)
@@ -402,13 +403,17 @@ class Engine:
             return Candidate(owner, route, 0, True, "", since), _DISCARD
         if owner in _DERIVED:
             return self._judge_derived(prefix, offer)
-        reason = ""
+        reason, closed = "", None
         for via, node in zip(route.vias, nodes, strict=True):
             found: Resolution = node.result
             if found.usable:
                 leaf = _leaf(node, via)
                 return Candidate(owner, route, leaf.next_hop, True, "", since), leaf
             reason = reason or found.reason
+            if found.closed and closed is None:
+                closed = Leaf(LeafKind.FORWARD, node.id, via.labels)
+        if closed is not None:
+            return Candidate(owner, route, closed.next_hop, True, reason, since), closed
         return Candidate(owner, route, 0, False, reason, since), _DISCARD
 
     def _judge_derived(self, prefix: Prefix, offer: Offer) -> tuple[Candidate, Leaf]:

@@ -49,10 +49,15 @@ class Interfaces:
     _addresses: dict[str, dict[bytes, dict[str, AddressRow]]] = field(factory=dict)
     _links: dict[str, LinkRow] = field(factory=dict)
     _dirty: set[str] = field(factory=set)
+    _last_index: int = 0
+    _leans: dict[str, tuple[str, ...]] = field(factory=dict)
+    _followers: dict[str, set[str]] = field(factory=dict)
+    """Interface -> those that it looks at (parent, lender of addresses), and back."""
 
     def adopt(self, interfaces: Iterable[Interface]) -> None:
         """Keep the indexes that an earlier incarnation gave."""
         self._indexes.update((interface.name, interface.index) for interface in interfaces)
+        self._last_index = max(self._indexes.values(), default=0)
 
     def offer(self, owner: str, rows: Mapping[str, InterfaceRow | None]) -> None:
         for name, row in rows.items():
@@ -64,6 +69,21 @@ class Interfaces:
             if not offers:
                 del self._offered[name]
             self._dirty.add(name)
+            self._lean(name)
+
+    def _lean(self, name: str) -> None:
+        """Note whom an interface looks at."""
+        row = self._row(name)
+        new = tuple({row.parent, row.unnumbered} - {""}) if row is not None else ()
+        for other in self._leans.pop(name, ()):
+            followers = self._followers[other]
+            followers.discard(name)
+            if not followers:
+                del self._followers[other]
+        if new:
+            self._leans[name] = new
+            for other in new:
+                self._followers.setdefault(other, set()).add(name)
 
     def offer_address(self, owner: str, rows: Mapping[tuple[str, bytes], AddressRow | None]) -> None:
         for (name, address), row in rows.items():
@@ -106,12 +126,7 @@ class Interfaces:
 
     def _with_followers(self, names: set[str]) -> set[str]:
         """Also the sub-interfaces, and whoever borrows addresses of one of them."""
-        found = set(names)
-        for name, offers in self._offered.items():
-            row = offers[_first(offers)]
-            if row.parent in names or row.unnumbered in names:
-                found.add(name)
-        return found
+        return names.union(*(self._followers.get(name, ()) for name in names))
 
     def _row(self, name: str) -> InterfaceRow | None:
         offers = self._offered.get(name)
@@ -123,7 +138,7 @@ class Interfaces:
             return None
         index = self._indexes.get(name)
         if index is None:
-            index = self._indexes[name] = max(self._indexes.values(), default=0) + 1
+            index = self._indexes[name] = self._last_index = self._last_index + 1
         link = self._links.get(name) or (self._links.get(row.parent) if _is_sub(row) else None)
         reason = self._down_reason(row)
         mtu = min(row.mtu, link.mtu) if link is not None and link.mtu and row.mtu else row.mtu or 1500

@@ -9,6 +9,10 @@ each member's first choice is another member; so all orders of evaluation refuse
 A tunnel's adjacency leans on the route of its outer packets in the same way (softly: without one it stays). On such a loop
 only that route is refused, the one that would carry the tunnel into itself; the tunnel goes on by a less specific one.
 
+A neighbour behind a protected tunnel that cannot be sent to is closed: the next hop is unusable, but nothing less specific is
+followed in its stead, so that what belongs into the tunnel never goes round it in clear (RFC 4301 5.1). Another route for the
+same prefix may take over.
+
 Whatever was consulted is remembered, so a change repeats only what may come out differently.
 """
 
@@ -42,7 +46,7 @@ class CandidateRef(NamedTuple):
 class Resolution(NamedTuple):
     """What a next hop comes to. `usable` False: for `reason`. `adjacency` None although usable: `discard` (Null0), or each
     destination is its own neighbour on `interface` (attached). `labels`: transport labels, implicit null already out.
-    `depth`: look-ups that it took."""
+    `depth`: look-ups that it took. `closed`: unusable, and to be dropped rather than sent another way (`adjacency` is set)."""
 
     usable: bool
     reason: str = ""
@@ -53,12 +57,14 @@ class Resolution(NamedTuple):
     discard: bool = False
     depth: int = 0
     path: tuple[str, ...] = ()
+    closed: bool = False
 
     @property
-    def shape(self) -> tuple[bool, str, bool, str]:
+    def shape(self) -> tuple[bool, str, bool, str, bool]:
         """What the routes that use the next hop show of it: they must be written again only if this changes."""
         attached = self.usable and self.adjacency is None and not self.discard
-        return self.usable, "" if self.usable else self.reason, self.discard, self.interface if attached else ""
+        interface = self.interface if attached else ""
+        return self.usable, "" if self.usable else self.reason, self.discard, interface, self.closed
 
 
 UNKNOWN = Resolution(usable=False, reason="not resolved yet")
@@ -333,14 +339,24 @@ class Resolver:
         row = self.adjacencies.get(key)
         who = format_address(key.address) if key.address else "the far end"
         if row is None:
-            return _dead(f"no adjacency to {who} on {name}")
-        if not row.usable:
-            return _dead(row.reason or f"{who} on {name} cannot be reached")
-        if row.transport:
+            return self._shut(key, f"no adjacency to {who} on {name}")
+        if row.transport and (row.usable or self._protected(name)):
             frame.soft = True
             yield self.node(NextHopKey(row.transport_vrf, row.transport))
             frame.soft = False
+        if not row.usable:
+            return self._shut(key, row.reason or f"{who} on {name} cannot be reached")
         return Resolution(usable=True, adjacency=key, interface=name, path=(f"{who} attached to {name}",))
+
+    def _protected(self, name: str) -> bool:
+        interface = self.interfaces.get(name)
+        return interface is not None and bool(interface.row.protection)
+
+    def _shut(self, key: AdjacencyKey, reason: str) -> Resolution:
+        """A neighbour that cannot be sent to."""
+        if not self._protected(key.interface):
+            return _dead(reason)
+        return Resolution(usable=False, reason=reason, adjacency=key, interface=key.interface, closed=True)
 
     def _recursive(self, frame: _Frame) -> Steps:
         """Longest match in the next hop's table, over all routes that lead somewhere."""
@@ -355,15 +371,16 @@ class Resolver:
             if any(is_receive(prefix, offer.route) for offer in offers):
                 return _dead(f"{format_address(address)} is an address of this node")
             found = yield from self._entry(frame, prefix, offers)
-            if found.usable:
+            if found.usable or found.closed:
                 return found
             if first and found.reason:
                 first, reason = False, found.reason
         return _dead(reason)
 
     def _entry(self, frame: _Frame, prefix: Prefix, offers: tuple[Offer, ...]) -> Steps:
-        """The best candidate that leads somewhere; where there is one, an override that does takes its place."""
-        reason = ""
+        """The best candidate that leads somewhere; where there is one, an override that does takes its place. One that is
+        closed counts if there is no other."""
+        reason, closed = "", None
         for offer in offers:
             if offer.route.override:
                 continue
@@ -376,7 +393,8 @@ class Resolver:
                             return better
                 return found
             reason = reason or found.reason
-        return _dead(reason)
+            closed = closed or (found if found.closed else None)
+        return closed or _dead(reason)
 
     def _candidate(self, frame: _Frame, prefix: Prefix, offer: Offer) -> Steps:
         key, route = frame.node.key, offer.route
@@ -387,7 +405,7 @@ class Resolver:
             return _dead(RECURSION)
         if not route.vias:
             return _null(key, prefix)
-        reason = ""
+        reason, closed = "", None
         outer, frame.following = frame.following, ref
         for via in route.vias:
             found = yield from self._way(frame, prefix, offer, via)
@@ -397,9 +415,13 @@ class Resolver:
             if found.usable:
                 break
             reason = reason or found.reason
+            closed = closed or (found if found.closed else None)
         frame.following = outer
-        if not found.usable:
-            return _dead(RECURSION if ref in self.refused else reason)
+        if ref in self.refused:
+            return _dead(RECURSION)
+        found = found if found.usable else closed or _dead(reason)
+        if not found.usable and not found.closed:
+            return found
         step = f"{format_address(key.address)}[{_table(key.vrf, key.address)}] by {prefix} ({route.kind})"
         return found._replace(depth=found.depth + 1, path=(step, *found.path), metric=route.metric)
 
@@ -434,7 +456,7 @@ class Resolver:
         vrf, address = frame.node.key.vrf, frame.node.key.address
         for prefix in prefixes:
             labels = self._binding(frame, vrf, prefix, neighbour)
-            if labels is not None:
+            if labels is not None and (labels or direct or not self._for_any(vrf, prefix, neighbour)):
                 label_path = ("label " + (" ".join(map(str, labels)) or "implicit-null"),)
                 return found._replace(labels=found.labels + labels, path=found.path + label_path)
         interface = self.interfaces.get(found.interface)
@@ -443,6 +465,11 @@ class Resolver:
         if direct:
             return _dead(f"{found.interface} takes no labelled packets")
         return _dead(f"no label binding for {format_address(address)} from {format_address(neighbour)}")
+
+    def _for_any(self, vrf: str, prefix: Prefix, neighbour: bytes) -> bool:
+        """Whether only a binding that names no neighbour is there. Implicit null of such a one is the next hop's own word: no
+        other neighbour has given a label by which it would carry the packet there."""
+        return not any(hop == neighbour for hop, _ in self.bindings.get((vrf, prefix), ()))
 
     def _binding(self, frame: _Frame, vrf: str, prefix: Prefix, neighbour: bytes) -> LabelStack | None:
         """Labels of `neighbour` for `prefix`, implicit null taken out; None if it gave none."""

@@ -11,6 +11,9 @@ import pytest
 from bgp.checks import CHECKS as BGP_CHECKS
 from bgp.config import BgpConfig
 from bgp.lines import LINES as BGP_LINES
+from ikev2.checks import CHECKS as IKEV2_CHECKS
+from ikev2.config import Ikev2Config
+from ikev2.lines import LINES as IKEV2_LINES
 from mfi.config import MfiConfig
 from mfi.lines import CHECKS as MFI_CHECKS
 from mfi.lines import LINES as MFI_LINES
@@ -23,10 +26,12 @@ from tunnel.lines import LINES as TUNNEL_LINES
 DOCUMENTS = Path(__file__).parent / "documents"
 
 SPECS = (
-    SimpleNamespace(lines=BGP_LINES, checks=BGP_CHECKS, route_maps=None, config=BgpConfig),
     SimpleNamespace(lines=MFI_LINES, checks=MFI_CHECKS, route_maps=None, config=MfiConfig),
     SimpleNamespace(lines=TUNNEL_LINES, checks=TUNNEL_CHECKS, route_maps=system_route_maps, config=TunnelConfig),
+    SimpleNamespace(lines=IKEV2_LINES, checks=IKEV2_CHECKS, route_maps=None, config=Ikev2Config),
+    SimpleNamespace(lines=BGP_LINES, checks=BGP_CHECKS, route_maps=None, config=BgpConfig),
 )
+"""In the order of their services' ranks, as they are installed."""
 
 
 @pytest.fixture(scope="session")

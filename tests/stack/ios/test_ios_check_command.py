@@ -42,7 +42,7 @@ def test_errors_that_can_be_read_exit_2_too(tmp_path, specs, capsys):
 
 def test_json(tmp_path, specs, capsys):
     path = tmp_path / "pe.cfg"
-    path.write_text("hostnme PE4\ncrypto ikev2 profile X\n match identity remote any\n")
+    path.write_text("hostnme PE4\ncrypto ikev2 profile\n match identity remote any\n")
     assert check_file(path, as_json=True, specs=specs) == EXIT_CONFIG
     first, second = json.loads(capsys.readouterr().out)["faults"]
     assert (first["line"], first["column"], first["suggestion"]) == (1, 1, "hostname")

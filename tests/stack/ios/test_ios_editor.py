@@ -326,6 +326,8 @@ SAMPLES = {
     "prefix4": "192.0.2.0/24", "prefix6": "2001:db8::/32", "prefix": "192.0.2.0/24", "spread6": "2001:db8::1/64",
     "asn": "65010", "interface": "Tunnel1", "word": "w1", "name": "name two", "text": "some text", "rd": "1:1", "rt": "1:1",
     "soo": "1:1", "community": "1:1", "signed": "+1", "seconds": "1.5", "peer-group": "grp",
+    "ike-cipher": "aes-gcm-256", "ike-hash": "sha384", "dh-group": "19", "pfs-group": "group20", "banner": "^C hello ^C",
+    "hex-octets": "3082 0A0b",
 }  # fmt: skip
 ENTER = {
     "config-vrf": ["vrf definition V"],
@@ -337,6 +339,18 @@ ENTER = {
     "config-l3vpn-encap-ip": ["l3vpn encapsulation ip P"],
     "config-std-nacl": ["ip access-list standard S"],
     "config-ext-nacl": ["ip access-list extended E"],
+    "config-ikev2-proposal": ["crypto ikev2 proposal P"],
+    "config-ikev2-policy": ["crypto ikev2 policy P"],
+    "config-ikev2-keyring": ["crypto ikev2 keyring K"],
+    "config-ikev2-keyring-peer": ["crypto ikev2 keyring K", "peer A B"],
+    "config-ikev2-profile": ["crypto ikev2 profile P"],
+    "config-ikev2-author-policy": ["crypto ikev2 authorization policy P"],
+    "cfg-crypto-trans": ["crypto ipsec transform-set S esp-gcm"],
+    "ipsec-profile": ["crypto ipsec profile P"],
+    "ca-trustpoint": ["crypto pki trustpoint T"],
+    "ca-certificate-map": ["crypto pki certificate map M 10"],
+    "config-cert-chain": ["crypto pki certificate chain T"],
+    "config-pubkey": ["crypto pki certificate chain T", "certificate 0A"],
     "exec": ["end"],
 }
 
@@ -368,6 +382,7 @@ def test_slots_of_a_mode_never_shadow_those_that_led_there(table):
 
 def test_every_row_with_every_no_is_taken_or_refused_and_prints_back(table):
     """All alternatives of all rows: nothing but Wrong is ever raised, and what was taken reads back from print."""
+    assert set(table.modes) == {*ENTER, "config"}
     tried = 0
     for mode, rows in table.rows.items():
         for row in rows:

@@ -137,7 +137,7 @@ def test_message_is(fails, text, message):
             "regular expressions",
             "ip community-list expanded C permit 1:.*",
         ),
-        ("crypto ikev2 cookie-challenge 5\n", "not in this release", "crypto ikev2 cookie-challenge 5"),
+        ("ip nhrp attribute 5\n", "not in this release: `ip nhrp`", "ip nhrp attribute 5"),
         ("interface Tunnel1\n ip nhrp shortcut\n", "not in this release: `ip nhrp`", "ip nhrp shortcut"),
         ("interface Tunnel1\n mpls nhrp\n", "not in this release: `mpls nhrp`", "mpls nhrp"),
         ("end\nhostname X\n", "`configure terminal`", "hostname"),

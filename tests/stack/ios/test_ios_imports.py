@@ -12,7 +12,15 @@ HEAVY = ("asyncio", "uvloop", "logging", "structlog", "pyroute2")
 
 @pytest.mark.parametrize(
     "module",
-    ["stack.ios.grammar", "stack.ios.reader", "stack.ios.printer", "stack.ios.commands", "bgp.lines", "tunnel.lines"],
+    [
+        "stack.ios.grammar",
+        "stack.ios.reader",
+        "stack.ios.printer",
+        "stack.ios.commands",
+        "bgp.lines",
+        "ikev2.lines",
+        "tunnel.lines",
+    ],
 )
 def test_importing_the_language_imports_nothing_heavy(module):
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"

@@ -14,8 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from stack.addr import Prefix
 from stack.addr import parse_address as a
+from stack.esp import Cipher, EspForm, EspMode
 from stack.events import (
     L3VPN_TUNNEL,
+    AccessRow,
+    AccessWanted,
     AddressRow,
     AdjacencyKey,
     AdjacencyWanted,
@@ -35,6 +38,9 @@ from stack.events import (
     NextHopState,
     Route,
     RouteSelected,
+    SaKey,
+    SaRow,
+    SaState,
     Selected,
     SourceOffered,
     SourceRow,
@@ -70,6 +76,21 @@ CONFIGS = [
             "Tunnel7": TunnelInterface("Tunnel7", "Ethernet0/0", mode=TunnelMode.MGRE),
         },
     ),
+    TunnelConfig(
+        {},
+        {
+            "Tunnel0": TunnelInterface("Tunnel0", "Loopback0", destination=PE2),
+            "Virtual-Template1": TunnelInterface("Virtual-Template1", "Loopback0", key=5),
+        },
+    ),
+    TunnelConfig(
+        {"p": L3vpnProfile("p", "Loopback0", protection="ipsec")},
+        {
+            "Tunnel7": TunnelInterface("Tunnel7", "Loopback0", mode=TunnelMode.MGRE),
+            "Virtual-Template1": TunnelInterface("Virtual-Template1", mode=TunnelMode.MGRE),
+            "Virtual-Access2": TunnelInterface("Virtual-Access2", "Loopback0", destination=PE3),
+        },
+    ),
 ]  # fmt: skip
 
 SHAPES: Mapping[str, tuple[K, str, dict[bytes, int]]] = {
@@ -81,22 +102,34 @@ SHAPES: Mapping[str, tuple[K, str, dict[bytes, int]]] = {
     "Tunnel0": (K.TUNNEL, "", {a("10.77.0.1"): 30}),
     "Tunnel1": (K.TUNNEL, "red", {}),
     "Tunnel7": (K.TUNNEL, "red", {a("10.70.0.1"): 24}),
+    "Virtual-Template1": (K.TEMPLATE, "", {}),
+    "Virtual-Access2": (K.TUNNEL, "", {}),
 }
 DEVICES = {"e0": Device("e0", 2, MAC, 1500, up=True), "e1": Device("e1", 3, MAC, 1400, up=True)}
 
 
-def interface(name: str, *, up: bool, bare: bool, mpls: bool) -> Interface:
+def interface(name: str, *, up: bool, bare: bool, mpls: bool, protected: bool = False, mtu: int = 1500) -> Interface:
     kind, vrf, addresses = SHAPES[name]
     device = {"Ethernet0/0": "e0", "Ethernet0/1": "e1", "Ethernet0/2": "tun2"}.get(name, "")
-    row = InterfaceRow(name, kind, vrf, device=device, mpls=mpls, admin_up=up)
+    protection = "ipsec" if protected and kind in (K.TUNNEL, K.TEMPLATE) else ""
+    row = InterfaceRow(name, kind, vrf, device=device, mpls=mpls, admin_up=up, protection=protection)
     owned = {} if bare else {address: AddressRow(length) for address, length in addresses.items()}
-    return Interface(row, 1, up, 1500, MAC if kind is K.ETHERNET else b"", owned, "" if up else "administratively down")
+    return Interface(row, 1, up, mtu, MAC if kind is K.ETHERNET else b"", owned, "" if up else "administratively down")
 
 
 INTERFACES = st.sampled_from(sorted(SHAPES)).flatmap(
     lambda name: st.tuples(
         st.just(name),
-        st.none() | st.builds(interface, st.just(name), up=st.booleans(), bare=st.booleans(), mpls=st.booleans()),
+        st.none()
+        | st.builds(
+            interface,
+            st.just(name),
+            up=st.booleans(),
+            bare=st.booleans(),
+            mpls=st.booleans(),
+            protected=st.booleans(),
+            mtu=st.sampled_from([1400, 1500]),
+        ),
     )
 )
 WAYS = st.none() | st.sampled_from(
@@ -117,10 +150,38 @@ ADJACENCIES = st.sampled_from(
         AdjacencyKey("Tunnel0", PE2),
         AdjacencyKey("Tunnel1", PE2),
         AdjacencyKey("Tunnel7", a("10.70.0.2")),
+        AdjacencyKey("Virtual-Access1"),
+        AdjacencyKey("Virtual-Access1", a("10.70.0.4")),
     ]
 )
 CLAIMS = st.sampled_from(
-    [(L3VPN_TUNNEL, PE2), (L3VPN_TUNNEL, PE3), ("Tunnel7", a("10.70.0.2")), ("Tunnel7", a("10.70.0.3"))]
+    [
+        (L3VPN_TUNNEL, PE2),
+        (L3VPN_TUNNEL, PE3),
+        ("Tunnel7", a("10.70.0.2")),
+        ("Tunnel7", a("10.70.0.3")),
+        ("Virtual-Access1", a("10.70.0.4")),
+    ]
+)
+CLONES = st.sampled_from(["Virtual-Access1", "Virtual-Access2"])
+ACCESS = st.none() | st.builds(
+    AccessRow,
+    st.sampled_from(["Virtual-Template1", "Virtual-Template2"]),
+    st.just(US),
+    st.sampled_from([PE2, PE3]),
+    st.sampled_from(["", "ipsec"]),
+)
+SAS = st.sampled_from(
+    [SaKey(name) for name in ("Tunnel0", "Virtual-Access1", "Virtual-Access2")]
+    + [SaKey(name, remote) for name in ("Tunnel0", "Tunnel7", "Tunnel8") for remote in (PE2, PE3)]
+)
+SA_ROWS = st.none() | st.sampled_from(
+    [
+        SaRow(up=True, child=1),
+        SaRow(up=True, child=2, form=EspForm(Cipher.AES_GCM_256)),
+        SaRow(up=True, form=EspForm(Cipher.AES_GCM_256, mode=EspMode.TUNNEL, udp=True)),
+        SaRow(up=False, reason="no answer"),
+    ]
 )
 STATIC = Route(1, (Via(PE2),), "static")
 
@@ -242,6 +303,14 @@ class EngineMachine(RuleBasedStateMachine):
     def endpoint(self, claim: tuple[str, bytes], transport: bytes | None, settle: bool) -> None:
         self.say(EndpointOffered, "bgp", {claim: transport and EndpointRow(transport)}, settle)
 
+    @rule(name=CLONES, row=ACCESS, settle=st.booleans())
+    def access(self, name: str, row: AccessRow | None, settle: bool) -> None:
+        self.say(AccessWanted, "ikev2", {name: row}, settle)
+
+    @rule(key=SAS, row=SA_ROWS, settle=st.booleans())
+    def security(self, key: SaKey, row: SaRow | None, settle: bool) -> None:
+        self.say(SaState, "ikev2", {key: row}, settle)
+
     @rule(address=st.sampled_from([PE2, PE3]), labelled=st.booleans(), row=WAYS, settle=st.booleans())
     def way(self, address: bytes, labelled: bool, row: NextHopRow | None, settle: bool) -> None:
         self.say(NextHopState, "routing", {NextHopKey("", address, labelled=labelled): row}, settle)
@@ -319,4 +388,4 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TestEngineMachine = EngineMachine.TestCase
-TestEngineMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestEngineMachine.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)

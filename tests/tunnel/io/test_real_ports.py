@@ -82,8 +82,8 @@ class Lab:
         assert started.stdout.readline() == "ready\n"
         return started
 
-    def pe(self, near: int) -> subprocess.Popen[str]:
-        return self.start(f"pe{near}", sys.executable, str(Path(__file__).with_name("real_pe.py")), str(near))
+    def pe(self, near: int, *words: str) -> subprocess.Popen[str]:
+        return self.start(f"pe{near}", sys.executable, str(Path(__file__).with_name("real_pe.py")), str(near), *words)
 
     def down(self) -> None:
         for process in self.running:
@@ -178,3 +178,40 @@ def test_trap_8_a_device_that_goes_down_and_comes_back_is_read_again(lab):
     assert " 0% packet loss" in ping(lab, "-c2", "-i0.2", "-W2", "10.2.0.2")
     told = counters(first)
     assert any(row["error"] == "ENETDOWN" for row in told["errors"])
+
+
+_KEEPALIVES = """
+import socket
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.settimeout(1)
+for octets in (b"\\xff", b"short", bytes(4) + b"marked, so it is IKE's"):
+    sender.sendto(octets, ("192.0.2.2", 4500))
+print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("esp", ["esp", "udp"])
+def test_esp_on_real_sockets_small_large_and_bulk(lab, esp):
+    """Raw sockets of protocol 50, or of UDP beside a port 4500 that nobody is bound to: batches both ways."""
+    first, second = lab.pe(1, esp), lab.pe(2, esp)
+    assert " 0% packet loss" in ping(lab, "-c3", "-i0.2", "-W2", "10.2.0.2")
+    assert " 0% packet loss" in ping(lab, "-c2", "-i0.2", "-W2", "-M", "dont", "-s", "4000", "10.2.0.2")
+    sink = lab.start("ce2", sys.executable, "-c", _SINK)
+    run(*lab.inside("ce1", sys.executable, "-c", _SOURCE))
+    got, _ = sink.communicate(timeout=30)
+    assert int(got) == BULK
+    lab.start("pe1", sys.executable, "-c", _KEEPALIVES)
+    told = [counters(first), counters(second)]
+    for each in told:
+        reasons = {row["reason"] for row in each["drops"]}
+        assert reasons <= {"TOO_BIG", "QUEUE_FULL", "MULTICAST", "ETHERTYPE", "ESP_MALFORMED"}
+        assert each["errors"] == []
+    assert told[1]["slow"]["NAT_KEEPALIVE"] == 1
+    assert [row["packets"] for row in told[1]["drops"] if row["reason"] == "ESP_MALFORMED"] == [1]
+
+
+def test_E04_clear_and_protected_ends_do_not_meet(lab):
+    lab.pe(1)
+    second = lab.pe(2, "esp")
+    assert " 100% packet loss" in ping(lab, "-c3", "-i0.2", "-W1", "10.2.0.2")
+    assert {"reason": "PROTECTED", "interface": "Tunnel0", "packets": 3} in counters(second)["drops"]

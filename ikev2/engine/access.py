@@ -1,0 +1,94 @@
+"""Virtual access interfaces: which number whose is. Lowest free number first, from 1."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+from attrs import define, field
+
+from stack.events import AccessRow
+
+__all__ = ["MAX_ACCESS", "Access", "Accesses", "access_name"]
+
+MAX_ACCESS = 10_000
+"""Virtual access interfaces at once."""
+
+
+def access_name(number: int) -> str:
+    return f"Virtual-Access{number}"
+
+
+@define(eq=False)
+class Access:
+    """`holder`: profile and identity whose it is. `rows`: as each of the peers that use it has it, by its number; during
+    make-before-break these are two, the newest last."""
+
+    number: int
+    holder: tuple[str, bytes]
+    identity: str
+    since: float
+    rows: dict[int, AccessRow] = field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        return access_name(self.number)
+
+    @property
+    def row(self) -> AccessRow:
+        return next(reversed(self.rows.values()))
+
+
+@define(eq=False)
+class Accesses:
+    _by_number: dict[int, Access] = field(factory=dict)
+    _by_holder: dict[tuple[str, bytes], Access] = field(factory=dict)
+    _freed: list[int] = field(factory=list)
+    _next: int = 1
+
+    def __iter__(self) -> Iterator[Access]:
+        return iter(sorted(self._by_number.values(), key=lambda access: access.number))
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def get(self, name: str) -> Access | None:
+        number = name.removeprefix("Virtual-Access")
+        return self._by_number.get(int(number)) if number.isdecimal() else None
+
+    def of(self, holder: tuple[str, bytes]) -> Access | None:
+        return self._by_holder.get(holder)
+
+    def take(
+        self, holder: tuple[str, bytes], user: int, row: AccessRow, identity: str, now: float, *, name: str = ""
+    ) -> Access | None:
+        """The interface that `holder` has, or a new one; `row` is `user`'s. None: there are too many. `name`: as an earlier
+        incarnation had it."""
+        access = self._by_holder.get(holder)
+        if access is None:
+            if len(self) >= MAX_ACCESS:
+                return None
+            number = int(name.removeprefix("Virtual-Access")) if name else self._lowest()
+            access = Access(number, holder, identity, now)
+            self._by_holder[holder] = self._by_number[number] = access
+        access.rows[user] = row
+        return access
+
+    def release(self, name: str, user: int) -> Access | None:
+        """The interface, if nobody uses it now: it is gone."""
+        access = self.get(name)
+        if access is None or access.rows.pop(user, None) is None or access.rows:
+            return None
+        del self._by_number[access.number], self._by_holder[access.holder]
+        heapq.heappush(self._freed, access.number)
+        return access
+
+    def _lowest(self) -> int:
+        while self._freed:
+            number = heapq.heappop(self._freed)
+            if number < self._next and number not in self._by_number:
+                return number
+        while self._next in self._by_number:
+            self._next += 1
+        number, self._next = self._next, self._next + 1
+        return number

@@ -1,0 +1,546 @@
+"""What follows from what IKE SAs say: the SAD, SaState, virtual access, the overlay, duplicates, and the end of it all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from attrs import define, field
+
+from ikev2.config import RouteAccept
+from ikev2.engine import contract as say
+from ikev2.engine.authorise import own_addresses
+from ikev2.engine.directory import NodeDirectory
+from ikev2.engine.identities import holder_of, identity_text
+from ikev2.engine.kept import Kept, keep
+from ikev2.engine.node import Node
+from ikev2.engine.outputs import PutInbound, PutOutbound, RemoveInbound, RemoveOutbound
+from ikev2.engine.overlay import Overlay as OverlayOf
+from ikev2.engine.overlay import Slot, addresses_of, announced, overlay_rows, subnet_attributes
+from ikev2.engine.peers import Child, Peer
+from ikev2.engine.sa import IkeSa, State
+from ikev2.engine.wants import Want
+from ikev2.events import ChildSaDown, ChildSaUp, IkeSaDown, IkeSaUp, PeerMoved, PeerRefused, Rekeyed
+from stack.addr import format_address
+from stack.events import AccessWanted, SaKey
+
+__all__ = ["CHILDLESS", "COLLISION", "LINGER", "SUPERSEDED", "Lifecycle"]
+
+LINGER = 5.0
+"""Seconds that inbound SAs of a peer that another has replaced still take what is in flight."""
+
+COLLISION, SUPERSEDED, NEVER_DELETED = 2.0, 5.0, 60.0
+"""Seconds until one of two IKE SAs of one neighbour is deleted: after both ends started at once, by the initiator whose SA it
+is; one that a newer one replaces; one that its initiator should have deleted and did not."""
+
+CHILDLESS = 120.0
+"""Seconds that an IKE SA may be without a CHILD_SA."""
+
+SOONEST = 0.001
+"""Seconds between two turns of one IKE SA."""
+
+UNLIKELY = 30.0
+"""Seconds before what will hardly go better is tried again."""
+
+FLEXVPN_SUPPORTED = b"FLEXVPN-SUPPORTED"
+
+_REPLY = 2
+_SUBNETS = (13, 15)
+
+K = TypeVar("K")
+
+
+@define(eq=False)
+class Lifecycle:
+    node: Node
+    directory: NodeDirectory
+    kept: Kept
+    _depth: int = 0
+    _after: list[Callable[[], None]] = field(factory=list)
+
+    # --- running an IKE SA --------------------------------------------------------------------------------------------
+
+    def drive(self, peer: Peer, sa: IkeSa, call: Callable[[], Iterable[say.Output]]) -> None:
+        """Let `sa` do something, and do what it says. What it raises is a fault of ours, and ends that IKE SA alone."""
+        node = self.node
+        before, node.active = node.active, peer
+        self._depth += 1
+        try:
+            for output in call():
+                self._perform(peer, sa, output)
+            if sa.spi_own in peer.spis:
+                self._rearm(sa)
+            if peer.sas:
+                peer.ends = peer.sa.ends
+        except Exception as error:
+            self.broken(peer, error)
+        finally:
+            self._depth -= 1
+            node.active = before
+        self.settle()
+
+    def settle(self) -> None:
+        """Do what was put off until an IKE SA has had its say."""
+        while not self._depth and self._after:
+            self._after.pop(0)()
+
+    def broken(self, peer: Peer, error: Exception) -> None:
+        # Only the type and the place: a message may have a key in it.
+        trace, place = error.__traceback__, ""
+        while trace is not None:
+            place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        self.node.count("broken")
+        self.node.log("an IKE SA failed", "error", **self.node.describe(peer), error=type(error).__name__, place=place)
+        self.end(peer, say.Closed("internal failure", established=peer.established is not None))
+
+    def register(self, peer: Peer, sa: IkeSa) -> None:
+        if sa not in peer.sas:
+            peer.sas.append(sa)
+        peer.spis.add(sa.spi_own)
+        self.node.ike_spis[sa.spi_own] = (peer, sa)
+        self._rearm(sa)
+
+    def _rearm(self, sa: IkeSa) -> None:
+        when = sa.deadline()
+        # One that is due again at once must not keep all others from their turn.
+        self.node.timers.set(sa, None if when is None else max(when, self.node.now + SOONEST))
+
+    def _forget(self, peer: Peer, sa: IkeSa) -> None:
+        if sa in peer.sas:
+            peer.sas.remove(sa)
+        peer.spis.discard(sa.spi_own)
+        self.node.ike_spis.pop(sa.spi_own, None)
+        self.node.timers.set(sa, None)
+
+    def _perform(self, peer: Peer, sa: IkeSa, output: say.Output) -> None:
+        node = self.node
+        match output:
+            case say.Send():
+                node.put(output)
+            case say.Log():
+                node.log(output.event, output.level, **{**node.describe(peer), **output.fields})
+            case say.PutInbound(esp):
+                peer.inbound.add(esp.spi)
+                node.esp_spis[esp.spi] = peer.number
+                node.timers.set(("spi", esp.spi), None)
+                node.put(PutInbound(esp))
+            case say.PutOutbound(esp):
+                node.carriers.put(peer.number, esp)
+                peer.outbound.add((esp.key, esp.spi))
+                node.put(PutOutbound(esp))
+                self._carried(esp.key)
+            case say.RemoveInbound(spi):
+                self._remove_inbound(peer, spi)
+            case say.RemoveOutbound(key, spi):
+                self._remove_outbound(peer, key, spi)
+            case say.ChildUp():
+                self._child_up(peer, output)
+            case say.ChildDown():
+                self._child_down(peer, output)
+            case say.Established():
+                self._established(peer, output)
+            case say.Configured():
+                self._configured(peer, output)
+            case say.Moved(ends):
+                self._moved(peer, ends)
+            case say.Rekeyed(successor):
+                self._rekeyed(peer, successor)
+            case say.Spawned(other):
+                self.register(peer, other)
+                peer.sas.remove(other)
+                peer.sas.insert(0, other)
+            case say.Closed():
+                self._closed(peer, sa, output)
+
+    # --- IKE SAs ------------------------------------------------------------------------------------------------------
+
+    def _established(self, peer: Peer, said: say.Established) -> None:
+        node = self.node
+        peer.established = node.now
+        peer.identity, peer.text = said.identity, identity_text(said.identity)
+        peer.certificate = said.certificate
+        peer.profile = peer.profile or peer.sa.snapshot().profile
+        peer.holder = holder_of(peer.profile, said.identity)
+        peer.flexvpn = FLEXVPN_SUPPORTED in said.vendor_ids
+        node.admission.closed(peer.number)
+        node.by_holder.setdefault(peer.holder, set()).add(peer.number)
+        node.count("established")
+        self._policy(peer)
+        node.timers.set(("childless", peer.number), node.now + CHILDLESS)
+        node.log("IKE SA is up", **node.describe(peer), initiator=peer.initiator)
+        node.post(IkeSaUp(peer.number, peer.ends.local, peer.remote, peer.text, peer.profile, initiator=peer.initiator))
+        if said.initial_contact:
+            self._after.append(lambda: self._initial_contact(peer))
+
+    def _policy(self, peer: Peer) -> None:
+        """Of an initiator: the responder's was asked for in `authorise`."""
+        node = self.node
+        profile = node.profiles.get(peer.profile)
+        if profile is None:
+            return
+        if peer.initiator:
+            policy = node.profiles.policy(profile, certificate=peer.certificate is not None)
+            if isinstance(policy, say.Refusal):
+                node.log("no authorization policy", "warning", **node.describe(peer), reason=policy.reason)
+            else:
+                peer.policy = policy
+        peer.accept = peer.policy.route_accept if peer.policy is not None else None
+        row = node.protected.get(peer.key.interface) if peer.key is not None else None
+        if peer.accept is None and row is not None and row.negotiated:
+            peer.accept = RouteAccept()
+
+    def _initial_contact(self, peer: Peer) -> None:
+        """RFC 7296 2.4: the peer holds no other SA with us, so what we hold of before is of no use. SAs that were not yet there
+        when it began are not of before: both ends may have started at once."""
+        node = self.node
+        for number in list(node.by_holder.get(peer.holder, ())):
+            other = node.peers.get(number)
+            if other is None or other is peer or other.established is None or other.established >= peer.since:
+                continue
+            self._twice(other, peer)
+            other.lingers = True
+            self.abandon(other, "the peer has begun anew")
+
+    def _twice(self, old: Peer, new: Peer) -> None:
+        """Two nodes with one identity throw each other out for ever: somebody should know."""
+        if old.sas and old.remote != new.remote:
+            before = format_address(old.remote)
+            self.node.log("one identity at two addresses", "warning", **self.node.describe(new), before=before)
+
+    def abandon(self, peer: Peer, reason: str) -> None:
+        """End it without a word to the peer."""
+        node = self.node
+        if not peer.sas:
+            self.end(peer, say.Closed(reason, established=True))
+            return
+        sa = peer.sa
+        self.drive(peer, sa, lambda: sa.abandon(reason))
+        if peer.number in node.peers:
+            self.end(peer, say.Closed(reason, established=peer.established is not None))
+
+    def close(self, peer: Peer, reason: str) -> None:
+        """Say DELETE, and be done with it."""
+        if peer.closing:
+            return
+        if not peer.sas:
+            self.end(peer, say.Closed(reason, established=True))
+            return
+        peer.closing = reason
+        sa, now = peer.sa, self.node.now
+        self.drive(peer, sa, lambda: sa.close(reason, now))
+
+    def _rekeyed(self, peer: Peer, successor: IkeSa) -> None:
+        if successor in peer.sas:
+            peer.sas.remove(successor)
+        successor.number = peer.number
+        self.register(peer, successor)
+        self.node.count("rekeyed")
+        self.node.post(Rekeyed(peer.key or SaKey(peer.interface), peer.number, peer.number, ike=True))
+
+    def _closed(self, peer: Peer, sa: IkeSa, said: say.Closed) -> None:
+        main = bool(peer.sas) and peer.sas[-1] is sa
+        self._forget(peer, sa)
+        if main or not peer.sas:
+            self.end(peer, said)
+
+    def _moved(self, peer: Peer, ends: say.Ends) -> None:
+        node = self.node
+        before, peer.ends = peer.remote, ends
+        node.log("peer moved", **node.describe(peer), before=format_address(before), port=ends.remote_port)
+        node.post(PeerMoved(peer.number, peer.text, before, ends.remote, ends.remote_port))
+        access = node.accesses.get(peer.access) if peer.access else None
+        if access is not None:
+            row = access.rows[peer.number]
+            access.rows[peer.number] = row._replace(local=ends.local, remote=ends.remote)
+        self.refresh(peer)
+
+    def end(self, peer: Peer, said: say.Closed) -> None:
+        """Nothing of it is left."""
+        node = self.node
+        if node.peers.pop(peer.number, None) is None:
+            return
+        node.admission.closed(peer.number)
+        for sa in list(peer.sas):
+            self._forget(peer, sa)
+        for ike_spi in peer.spis:
+            node.ike_spis.pop(ike_spi, None)
+        node.inits.pop(peer.init, None)
+        for timer in ("drop", "childless", "inherited"):
+            node.timers.set((timer, peer.number), None)
+        for spi in list(peer.inbound):
+            self._remove_inbound(peer, spi)
+        for spi in peer.reserved:
+            if node.esp_spis.get(spi) == peer.number and spi not in peer.inbound:
+                self._free(spi)
+        keys = {key for key, _ in peer.outbound} | {child.key for child in peer.children.values()}
+        for key, spi in list(peer.outbound):
+            self._remove_outbound(peer, key, spi)
+        self._release(peer)
+        self._told(peer, said)
+        if peer.key is not None:
+            keys.add(peer.key)
+        for key in keys:
+            self._missed(key, peer, said)
+
+    def _free(self, spi: int) -> None:
+        # While it lingers in the SAD it is not free.
+        if ("spi", spi) not in self.node.timers:
+            self.node.esp_spis.pop(spi, None)
+
+    def _release(self, peer: Peer) -> None:
+        node = self.node
+        _unlist(node.by_holder, peer.holder, peer.number)
+        _unlist(node.by_interface, peer.interface, peer.number)
+        node.claims.drop(peer.number)
+        for pool, address in peer.leases:
+            node.pools.release(peer.number, pool, address, node.now)
+        if peer.access:
+            node.accesses.release(peer.access, peer.number)
+
+    def _told(self, peer: Peer, said: say.Closed) -> None:
+        node = self.node
+        reason = peer.closing or said.reason
+        ends = (peer.ends.local, peer.remote)
+        if peer.established is not None:
+            node.count("closed")
+            node.log("IKE SA is down", **node.describe(peer), reason=reason, peer=said.peer)
+            node.post(IkeSaDown(peer.number, *ends, peer.text, reason, peer=said.peer))
+        else:
+            node.count("failed")
+            level = "info" if peer.initiator or peer.text else "debug"
+            node.log("IKE SA was not made", level, **node.describe(peer), reason=reason)
+            node.post(PeerRefused(*ends, peer.text, reason))
+
+    # --- wanted neighbours --------------------------------------------------------------------------------------------
+
+    def _carried(self, key: SaKey) -> None:
+        node = self.node
+        node.touch(key)
+        want = node.wants.get(key)
+        if want is None or want.up:
+            return
+        calling = node.peers.get(want.ike)
+        node.wants.satisfied(want)
+        if calling is not None and not calling.children and calling.sas and calling.sa.state is State.INIT:
+            # The peer came first, and what we have begun is not yet heard of: else both ends would have to choose.
+            self._after.append(lambda: self.abandon(calling, "the peer came first"))
+
+    def _missed(self, key: SaKey, peer: Peer, said: say.Closed) -> None:
+        """`peer` is no longer on its way to `key`, or no longer carries it."""
+        node = self.node
+        node.touch(key)
+        keep(node, self.kept, key)
+        want = node.wants.get(key)
+        if want is None:
+            return
+        if want.ike == peer.number:
+            node.wants.landed(want)
+        if not node.carried(key):
+            reason = (peer.closing or said.reason).replace("from the peer", f"from {format_address(peer.remote)}")
+            self.failed(want, reason, retry=said.retry)
+
+    def failed(self, want: Want, reason: str, *, retry: bool = True) -> None:
+        node = self.node
+        want.up, want.reason = False, reason
+        node.touch(want.key)
+        if not want.ike:
+            node.wants.later(want, node.now, soonest=0.0 if retry else UNLIKELY)
+
+    # --- CHILD_SAs ----------------------------------------------------------------------------------------------------
+
+    def _child_up(self, peer: Peer, said: say.ChildUp) -> None:
+        node = self.node
+        replaced = peer.children.pop(said.replaces, None) if said.replaces else None
+        peer.children[said.number] = Child(said.key, said.number, said.inbound, said.outbound, node.now)
+        node.timers.set(("childless", peer.number), None)
+        if replaced is not None:
+            node.count("child rekeyed")
+            node.post(Rekeyed(said.key, said.number, said.replaces))
+        else:
+            node.count("child up")
+            node.post(ChildSaUp(said.key, said.number, peer.text))
+        if peer.interface != said.key.interface:
+            peer.interface = said.key.interface
+            node.by_interface.setdefault(peer.interface, set()).add(peer.number)
+        node.touch(said.key)
+        if replaced is None:
+            node.log("CHILD_SA is up", **node.describe(peer), interface=said.key.interface, child=said.number)
+            self.refresh(peer)
+            self._after.append(lambda: self._supersede(said.key, peer))
+        keep(node, self.kept, said.key)
+
+    def _child_down(self, peer: Peer, said: say.ChildDown) -> None:
+        node = self.node
+        peer.children.pop(said.number, None)
+        node.touch(said.key)
+        node.post(ChildSaDown(said.key, said.number, said.reason))
+        node.log(
+            "CHILD_SA was refused" if said.refused else "CHILD_SA is down",
+            **node.describe(peer),
+            interface=said.key.interface,
+            reason=said.reason,
+        )
+        want = node.wants.get(said.key)
+        if want is not None:
+            if want.ike == peer.number:
+                node.wants.landed(want)
+            if not node.carried(said.key):
+                self.failed(want, said.reason, retry=not said.refused)
+        if not peer.children:
+            node.timers.set(("childless", peer.number), node.now + CHILDLESS)
+            if said.refused and peer.initiator and not peer.closing:
+                # An IKE SA of ours that cannot carry anything is of no use to anybody.
+                self._after.append(lambda: self.close(peer, said.reason))
+        keep(node, self.kept, said.key)
+
+    def _remove_inbound(self, peer: Peer, spi: int) -> None:
+        node = self.node
+        peer.inbound.discard(spi)
+        peer.reserved.discard(spi)
+        if peer.lingers:
+            node.timers.set(("spi", spi), node.now + LINGER)
+        else:
+            self.remove_spi(spi)
+
+    def remove_spi(self, spi: int) -> None:
+        self.node.esp_spis.pop(spi, None)
+        self.node.timers.set(("spi", spi), None)
+        self.node.put(RemoveInbound(spi))
+
+    def remove_lingering(self) -> None:
+        for spi in self.node.timers.of("spi"):
+            self.remove_spi(spi)
+
+    def _remove_outbound(self, peer: Peer, key: SaKey, spi: int) -> None:
+        node = self.node
+        peer.outbound.discard((key, spi))
+        current, left = node.carriers.remove(peer.number, key, spi)
+        if not current:
+            return
+        node.put(PutOutbound(left) if left is not None else RemoveOutbound(key, spi))
+        node.touch(key)
+
+    # --- several SAs of one neighbour ---------------------------------------------------------------------------------
+
+    def _supersede(self, key: SaKey, peer: Peer) -> None:
+        """`peer` has just brought an SA for `key`: what becomes of others that carry it."""
+        node = self.node
+        if peer.number not in node.peers:
+            return
+        for number in node.carriers.peers(key):
+            other = node.peers[number]
+            if other is peer or other.closing:
+                continue
+            if not other.sas:
+                self.end(other, say.Closed("replaced by a new SA", established=True))
+            elif other.initiator == peer.initiator or (other.established or 0.0) < peer.since:
+                self._twice(other, peer)
+                self._drop_later(other, SUPERSEDED)
+            else:
+                # Both ends started at once: the SA with the smaller initiator SPI is deleted by its own initiator.
+                loser = min((peer, other), key=lambda one: one.sa.initiator_spi)
+                self._drop_later(loser, COLLISION if loser.initiator else NEVER_DELETED)
+
+    def _drop_later(self, peer: Peer, delay: float) -> None:
+        peer.lingers = True
+        self.node.timers.set(("drop", peer.number), self.node.now + delay)
+
+    def drop_superseded(self, number: int) -> None:
+        """Its time has come, if all that it carries is carried by another too."""
+        node = self.node
+        peer = node.peers.get(number)
+        if peer is None:
+            return
+        keys = {child.key for child in peer.children.values()}
+        if all(any(other != number for other in node.carriers.peers(key)) for key in keys):
+            self.close(peer, "another SA of the same peer has taken over")
+        else:
+            peer.lingers = False
+
+    # --- mode config and the overlay ----------------------------------------------------------------------------------
+
+    def _configured(self, peer: Peer, said: say.Configured) -> None:
+        if said.kind == _REPLY:
+            row = self.node.protected.get(peer.key.interface) if peer.key is not None else None
+            if row is not None and row.negotiated:
+                peer.received = own_addresses(said.attributes)
+            peer.attributes = said.attributes
+        else:
+            peer.set_attributes = said.attributes
+        self.refresh(peer)
+
+    def refresh(self, peer: Peer) -> None:
+        """Bring what stands in routing because of `peer` up to what is known now."""
+        node = self.node
+        interface = node.interfaces.get(peer.interface)
+        rows: dict[Slot, object] = {}
+        access = node.accesses.get(peer.access) if peer.access and peer.children else None
+        if access is not None:
+            rows[Slot(AccessWanted, "", access.name)] = access.rows[peer.number]
+        if interface is None and not peer.sas:
+            return  # inherited rows stand until more is known
+        if interface is not None and peer.children:
+            if peer.sas:
+                self._judge(peer)
+            key = next(iter(peer.children.values())).key
+            overlay = OverlayOf(
+                peer.received, peer.assigned, peer.routes, key.remote or peer.remote, peer.accept or RouteAccept()
+            )
+            rows.update(overlay_rows(overlay, interface))
+        node.claims.hold(peer.number, rows)
+        for key in {child.key for child in peer.children.values()}:
+            keep(node, self.kept, key)
+        self._after.append(lambda: self._announce(peer))
+
+    def _judge(self, peer: Peer) -> None:
+        """Which of the peer's routes are taken."""
+        node = self.node
+        accept = peer.accept
+        if accept is None or not accept.enabled:
+            peer.routes = ()
+            return
+        interface = node.interfaces[peer.interface]
+        own = (*addresses_of(interface), *peer.received)
+        found = announced(
+            (*(a for a in peer.attributes if a.kind in _SUBNETS), *peer.set_attributes),
+            (peer.ends.local, peer.remote),
+            own,
+            node.taken_hosts(peer.holder, interface.vrf),
+        )
+        for prefix, reason in found.refused.items():
+            if peer.refused.get(prefix) != reason:
+                node.log(
+                    "a peer's route is refused", "warning", **node.describe(peer), prefix=str(prefix), reason=reason
+                )
+        peer.routes, peer.refused = found.taken, dict(found.refused)
+
+    def _announce(self, peer: Peer) -> None:
+        """Tell the peer our own addresses and routes, by CFG_SET, once they are known and when they change."""
+        node = self.node
+        if not peer.initiator or peer.number not in node.peers or not peer.children or peer.closing or not peer.sas:
+            return
+        profile = node.profiles.get(peer.profile)
+        if profile is None or not profile.config_exchange_set_send or peer.sa.state is not State.ESTABLISHED:
+            return
+        attributes = subnet_attributes(node.routes_of(peer.policy, peer.interface))
+        if not attributes or attributes == peer.pushed:
+            return
+        peer.pushed = attributes
+        sa, now = peer.sa, node.now
+        self.drive(peer, sa, lambda: sa.push(attributes, now))
+
+
+def _unlist(index: dict[K, set[int]], name: K, number: int) -> None:
+    numbers = index.get(name)
+    if numbers is not None:
+        numbers.discard(number)
+        if not numbers:
+            del index[name]
+
+
+def init_digest(octets: bytes, ends: say.Ends) -> bytes:
+    """Of an IKE_SA_INIT: RFC 7296 2.1 has retransmissions be the same octets."""
+    where = ends.remote + ends.remote_port.to_bytes(2) + ends.local
+    return hashlib.blake2b(where + octets, digest_size=16).digest()

@@ -1,0 +1,236 @@
+"""What the parts of the speaker share: configuration, what the bus has said, tables of peers, and what is to be done next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import define, field
+
+from ikev2.config import AuthorizationPolicy, Ikev2Config
+from ikev2.engine.access import Accesses
+from ikev2.engine.admission import Admission
+from ikev2.engine.authorise import permitted
+from ikev2.engine.contract import Ends
+from ikev2.engine.outputs import Log, Output, Post, Publish
+from ikev2.engine.overlay import Claims, addresses_of
+from ikev2.engine.peers import Carriers, Peer, Timers
+from ikev2.engine.pools import Pools
+from ikev2.engine.profiles import Profiles
+from ikev2.engine.sa import IkeSa, Settings
+from ikev2.engine.wants import Wants
+from stack.addr import Prefix, format_address
+from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRow, SaState
+from stack.policy.lists import AccessList
+
+__all__ = ["MAX_PEERS", "Node"]
+
+MAX_PEERS = 16_000
+"""IKE SAs at once, half-open ones included; so many need at most the SAD's 65,536 inbound SAs while they rekey."""
+
+
+@define(eq=False)
+class Node:
+    """`epoch`: seconds since 1970 when the clock showed 0. `numbers`: the next IKE SA's."""
+
+    config: Ikev2Config
+    entropy: Callable[[int], bytes]
+    epoch: float
+    profiles: Profiles
+    admission: Admission
+    wants: Wants
+    authorises: bool = False
+    now: float = 0.0
+    pools: Pools = field(factory=Pools)
+    accesses: Accesses = field(factory=Accesses)
+    claims: Claims = field(factory=Claims)
+    carriers: Carriers = field(factory=Carriers)
+    timers: Timers = field(factory=Timers)
+    interfaces: dict[str, Interface] = field(factory=dict)
+    protected: dict[str, ProtectedRow] = field(factory=dict)
+    access_lists: dict[str, AccessList] = field(factory=dict)
+    peers: dict[int, Peer] = field(factory=dict)
+    by_holder: dict[tuple[str, bytes], set[int]] = field(factory=dict)
+    by_interface: dict[str, set[int]] = field(factory=dict)
+    ike_spis: dict[bytes, tuple[Peer, IkeSa]] = field(factory=dict)
+    inits: dict[bytes, int] = field(factory=dict)
+    """Digest of an IKE_SA_INIT and where it came from -> number of the IKE SA that answers it."""
+    esp_spis: dict[int, int] = field(factory=dict)
+    """SPI of ours -> number of the peer; reserved ones too."""
+    counters: dict[str, int] = field(factory=dict)
+    states: dict[SaKey, SaRow] = field(factory=dict)
+    up_since: dict[SaKey, float] = field(factory=dict)
+    active: Peer | None = None
+    stopping: bool = False
+    _touched: dict[SaKey, None] = field(factory=dict)
+    _out: list[Output] = field(factory=list)
+    _numbers: int = 0
+
+    # --- what is to be done ---------------------------------------------------------------------------------------------
+
+    def put(self, output: Output) -> None:
+        self._out.append(output)
+
+    def post(self, fact: Fact) -> None:
+        self._out.append(Post(fact))
+
+    def log(self, event: str, level: str = "info", **fields: object) -> None:
+        self._out.append(Log(event, fields, level))
+
+    def count(self, what: str) -> None:
+        self.counters[what] = self.counters.get(what, 0) + 1
+
+    def touch(self, key: SaKey) -> None:
+        """Its SaState may have changed."""
+        self._touched[key] = None
+
+    def flush(self) -> list[Output]:
+        """All that is to be done, in order; rows last, since what they promise must be true."""
+        out = self._out
+        out += self.claims.changes()
+        states = {key: row for key in self._touched if self._state_changed(key, row := self._state(key))}
+        if states:
+            out.append(Publish(SaState, states))
+        self._touched.clear()
+        self._out = []
+        return out
+
+    def _state_changed(self, key: SaKey, row: SaRow | None) -> bool:
+        if self.states.get(key) == row:
+            return False
+        if row is None:
+            del self.states[key]
+        else:
+            self.states[key] = row
+        return True
+
+    def _state(self, key: SaKey) -> SaRow | None:
+        before = self.states.get(key)
+        current = self.carriers.current(key)
+        if current is not None:
+            number, sa = current
+            since = self.up_since.setdefault(key, self.now)
+            return SaRow(True, "", sa.form, self.peers[number].text, since, sa.child)
+        self.up_since.pop(key, None)
+        want = self.wants.get(key)
+        if want is None:
+            return None
+        row = SaRow(False, want.reason or "negotiating", since=self.now)
+        return before if before is not None and before._replace(since=self.now) == row else row
+
+    # --- look-ups ---------------------------------------------------------------------------------------------------------
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    @property
+    def last_number(self) -> int:
+        return self._numbers
+
+    def number_from(self, number: int) -> None:
+        """Go on where an earlier incarnation stopped, so that logs do not speak of two by one number."""
+        self._numbers = max(self._numbers, number)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(fragmentation_mtu=self.config.fragmentation_mtu, sha1=self.config.sha1)
+
+    @property
+    def living(self) -> Iterable[Peer]:
+        """Peers with an IKE SA of this incarnation."""
+        return (peer for peer in self.peers.values() if peer.sas)
+
+    def addresses(self, interface: str) -> tuple[bytes, ...]:
+        found = self.interfaces.get(interface)
+        return tuple(found.addresses) if found is not None else ()
+
+    def target(self, profile_name: str, ends: Ends) -> tuple[str, str, bool] | None:
+        """What a peer of `profile_name` at these ends is for: (interface, IPsec profile, many neighbours). A virtual template
+        is named itself. A tunnel whose IPsec profile names another IKE profile is not for this peer, or whoever has any
+        profile's key could take over any tunnel."""
+        exact, multipoint = [], []
+        for name, row in self.protected.items():
+            if row.vrf or row.local != ends.local or not self._fits(row.profile, profile_name):
+                continue
+            if row.remote == ends.remote:
+                exact.append(name)
+            elif not row.remote:
+                multipoint.append(name)
+        if exact:
+            # Of several tunnels with the same ends, one that has no SA yet.
+            idle = [name for name in exact if self.carriers.current(SaKey(name)) is None]
+            name = (idle or exact)[0]
+            return name, self.protected[name].profile, False
+        if multipoint:
+            return multipoint[0], self.protected[multipoint[0]].profile, True
+        profile = self.profiles.get(profile_name)
+        if profile is None or profile.virtual_template is None:
+            return None
+        template = self.interfaces.get(f"Virtual-Template{profile.virtual_template}")
+        if template is None:
+            return None
+        return template.name, template.row.protection or "default", False
+
+    def _fits(self, ipsec_name: str, profile_name: str) -> bool:
+        ipsec = self.profiles.ipsec(ipsec_name)
+        return ipsec is not None and ipsec.ike_profile in ("", profile_name)
+
+    def carried(self, key: SaKey) -> bool:
+        """Whether an IKE SA of this incarnation carries it."""
+        current = self.carriers.current(key)
+        return current is not None and bool(self.peers[current[0]].sas)
+
+    def routes_of(self, policy: AuthorizationPolicy | None, interface: str) -> tuple[Prefix, ...]:
+        """What we announce to a peer on `interface`, by `route set`."""
+        if policy is None:
+            return ()
+        found: list[Prefix] = []
+        if policy.route_set_interface is not None:
+            name = policy.route_set_interface or interface
+            own = self.interfaces.get(name)
+            addresses = addresses_of(own)
+            if not addresses and own is not None and own.row.unnumbered:
+                addresses = addresses_of(self.interfaces.get(own.row.unnumbered))
+            found += [Prefix.host(address) for address in addresses]
+        for name in policy.route_set_acl:
+            found += permitted(self.access_lists.get(name))
+        return tuple(dict.fromkeys(found))
+
+    def taken_hosts(self, holder: tuple[str, bytes], vrf: str) -> Callable[[Prefix], bool]:
+        """Whether another identity holds a host route."""
+
+        def taken(prefix: Prefix) -> bool:
+            return any(
+                (peer := self.peers.get(number)) is not None and peer.holder != holder
+                for number in self.claims.claimants(vrf, prefix)
+            )
+
+        return taken
+
+    def esp_spi(self) -> int:
+        while True:
+            # RFC 4303 2.1: 1 to 255 are reserved, 0 must not be sent.
+            spi = int.from_bytes(self.entropy(4))
+            if spi > 255 and spi not in self.esp_spis:
+                break
+        peer = self.active
+        self.esp_spis[spi] = peer.number if peer is not None else 0
+        if peer is not None:
+            peer.reserved.add(spi)
+        return spi
+
+    def ike_spi(self) -> bytes:
+        while True:
+            spi = self.entropy(8)
+            if any(spi) and spi not in self.ike_spis:
+                return spi
+
+    def describe(self, peer: Peer) -> dict[str, Any]:
+        """What a log line of a peer begins with."""
+        fields: dict[str, Any] = {"number": peer.number, "remote": format_address(peer.remote)}
+        if peer.text:
+            fields["identity"] = peer.text
+        if peer.profile:
+            fields["profile"] = peer.profile
+        return fields

@@ -1,0 +1,177 @@
+"""What the speaker knows of one peer: its IKE SAs (two while one is rekeyed) and all that hangs on them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterator
+from itertools import count
+from typing import Any
+
+from attrs import define, field
+
+from ikev2.config import AuthorizationPolicy, RouteAccept
+from ikev2.engine.contract import AccessRequest, Ends
+from ikev2.engine.sa import IkeSa
+from ikev2.wire.payloads import Attribute, Identity
+from stack.addr import Prefix
+from stack.events import SaKey
+from stack.tables.sad import Sa
+
+__all__ = ["Carriers", "Child", "Peer", "Timers"]
+
+
+@define(eq=False)
+class Child:
+    key: SaKey
+    number: int
+    inbound: Sa
+    outbound: Sa
+    since: float
+
+
+@define(eq=False)
+class Peer:
+    """`number`: of its IKE SA, which rekeys keep. `key`: the wanted neighbour that it was started for. `holder`: profile and
+    identity, once proved. `leases`: (pool, address). `inbound`: SPIs in the SAD."""
+
+    number: int
+    ends: Ends
+    initiator: bool
+    since: float
+    profile: str = ""
+    ipsec: str = ""
+    key: SaKey | None = None
+    sas: list[IkeSa] = field(factory=list)
+    spis: set[bytes] = field(factory=set)
+    init: bytes = b""
+    identity: Identity | None = None
+    text: str = ""
+    holder: tuple[str, bytes] = ("", b"")
+    certificate: Any = None
+    established: float | None = None
+    flexvpn: bool = False
+    policy: AuthorizationPolicy | None = None
+    request: AccessRequest | None = None
+    asking: bool = False
+    """The embedder has yet to say whether it may come in."""
+    interface: str = ""
+    access: str = ""
+    template: str = ""
+    leases: list[tuple[str, bytes]] = field(factory=list)
+    assigned: tuple[bytes, ...] = ()
+    received: tuple[bytes, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    """Of its CFG_REPLY."""
+    set_attributes: tuple[Attribute, ...] = ()
+    """Of its last CFG_SET."""
+    routes: tuple[Prefix, ...] = ()
+    refused: dict[Prefix, str] = field(factory=dict)
+    accept: RouteAccept | None = None
+    """Whether and how its routes are taken."""
+    pushed: tuple[Attribute, ...] = ()
+    children: dict[int, Child] = field(factory=dict)
+    inbound: set[int] = field(factory=set)
+    outbound: set[tuple[SaKey, int]] = field(factory=set)
+    reserved: set[int] = field(factory=set)
+    closing: str = ""
+    """Why it is being ended by us."""
+    lingers: bool = False
+    """What it holds in the SAD may still be used for what is in flight."""
+    checked: float = -1e9
+
+    @property
+    def sa(self) -> IkeSa:
+        """The newest that has taken over."""
+        return self.sas[-1]
+
+    @property
+    def remote(self) -> bytes:
+        return self.ends.remote
+
+
+@define(eq=False)
+class Carriers:
+    """By which outbound SAs each neighbour can be reached, the one that it is sent to last."""
+
+    _by_key: dict[SaKey, list[tuple[int, Sa]]] = field(factory=dict)
+
+    def put(self, peer: int, sa: Sa) -> None:
+        """It is sent to by `sa` from now on. A moved SA takes its own place."""
+        self._drop(sa.key, sa.spi, peer)
+        self._by_key.setdefault(sa.key, []).append((peer, sa))
+
+    def remove(self, peer: int, key: SaKey, spi: int) -> tuple[bool, Sa | None]:
+        """Whether the neighbour was sent to by that SA, and the one that is left for it, if any."""
+        carriers = self._by_key.get(key)
+        if not carriers:
+            return False, None
+        current = carriers[-1][1].spi == spi and carriers[-1][0] == peer
+        self._drop(key, spi, peer)
+        left = self._by_key.get(key)
+        return current, left[-1][1] if left else None
+
+    def _drop(self, key: SaKey, spi: int, peer: int) -> None:
+        carriers = self._by_key.get(key)
+        if carriers is None:
+            return
+        carriers[:] = [one for one in carriers if one[0] != peer or one[1].spi != spi]
+        if not carriers:
+            del self._by_key[key]
+
+    def current(self, key: SaKey) -> tuple[int, Sa] | None:
+        """(peer, SA)."""
+        carriers = self._by_key.get(key)
+        return carriers[-1] if carriers else None
+
+    def peers(self, key: SaKey) -> list[int]:
+        return list(dict.fromkeys(peer for peer, _ in self._by_key.get(key, ())))
+
+    def __iter__(self) -> Iterator[SaKey]:
+        return iter(list(self._by_key))
+
+
+@define(eq=False)
+class Timers:
+    """When what is due; one time for each key."""
+
+    _when: dict[Hashable, float] = field(factory=dict)
+    _heap: list[tuple[float, int, Hashable]] = field(factory=list)
+    _order: Iterator[int] = field(factory=count)
+
+    def set(self, key: Hashable, when: float | None) -> None:
+        if when is None:
+            self._when.pop(key, None)
+        elif self._when.get(key) != when:
+            self._when[key] = when
+            heapq.heappush(self._heap, (when, next(self._order), key))
+            if len(self._heap) > 64 + 4 * len(self._when):
+                # What was overtaken is thrown away before it is the larger part.
+                self._heap = [(when, next(self._order), key) for key, when in self._when.items()]
+                heapq.heapify(self._heap)
+
+    def due(self, now: float) -> Hashable | None:
+        """One that is due, taken out."""
+        self._tidy()
+        if not self._heap or self._heap[0][0] > now:
+            return None
+        key = heapq.heappop(self._heap)[2]
+        del self._when[key]
+        return key
+
+    def of(self, kind: str) -> list[int]:
+        """Numbers of all (`kind`, number) that are set."""
+        return [key[1] for key in self._when if isinstance(key, tuple) and key[0] == kind]
+
+    def deadline(self) -> float | None:
+        self._tidy()
+        return self._heap[0][0] if self._heap else None
+
+    def _tidy(self) -> None:
+        while self._heap and self._when.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._when
+
+    def __len__(self) -> int:
+        return len(self._when)

@@ -1,0 +1,653 @@
+"""All IKE SAs of a node: which datagram is for which, who is let in, whom to call, and what that means for the others.
+
+Sans-IO, as all engines here: every call gives `now` and returns what is to be done, in order. The parts: `admission`
+(strangers), `profiles` and `directory` (what IKE SAs ask), `wants` (whom to call), `lifecycle` (what follows from what IKE SAs
+say), `kept` (what a crash leaves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ikev2.config import IkeProfile, Ikev2Config
+from ikev2.engine.admission import Admission, Cookies, Verdict, glance
+from ikev2.engine.authorise import request_attributes
+from ikev2.engine.contract import ChildTerms, Closed, Ends, Grant, Refusal
+from ikev2.engine.contract import Output as SaOutput
+from ikev2.engine.directory import NodeDirectory
+from ikev2.engine.kept import Kept, inherit
+from ikev2.engine.lifecycle import Lifecycle, init_digest
+from ikev2.engine.node import MAX_PEERS, Node
+from ikev2.engine.outputs import Output, RemoveInbound, RemoveOutbound, Send, SyncedOut
+from ikev2.engine.peers import Peer
+from ikev2.engine.profiles import Profiles
+from ikev2.engine.sa import IkeSa, State
+from ikev2.engine.snapshot import SpeakerSnapshot
+from ikev2.engine.snapshots import speaker_snapshot
+from ikev2.engine.wants import Want, Wants
+from ikev2.pki.errors import TrustpointError
+from ikev2.pki.trustpoint import Material
+from ikev2.wire import Exchange, Header, Message, Notify, NotifyKind, decode, encode, split_header
+from stack.events import (
+    AccessWanted,
+    AddressOffered,
+    BindingOffered,
+    Delta,
+    EndpointOffered,
+    Interface,
+    InterfaceState,
+    PolicyState,
+    ProtectedRow,
+    RouteOffered,
+    SaKey,
+    SaMoved,
+    SaRequest,
+    SaSoft,
+    SaState,
+    SaUnknown,
+    SaWanted,
+    Topic,
+    TunnelProtected,
+)
+from stack.tables.sad import Bundle, Sa
+from stack.wire import WireError
+
+__all__ = ["PRODUCED", "Speaker"]
+
+PRODUCED: tuple[Topic[Any, Any], ...] = (
+    SaState,
+    AccessWanted,
+    AddressOffered,
+    RouteOffered,
+    BindingOffered,
+    EndpointOffered,
+)
+
+CHECK_EVERY = 10.0
+"""Seconds between two questions whether a peer lives, because of packets that make no sense."""
+
+_MARKER = bytes(4)
+_NAT_PORT = 4500
+_ZERO_SPI = bytes(8)
+
+
+class Speaker:
+    """`epoch`: seconds since 1970 when the clock showed 0. `materials`: trust points as they were loaded. `authorises`: an
+    embedder is asked who may come in. `kept`, `inbound`, `bundles`: what an earlier incarnation has left, and the SAD."""
+
+    def __init__(
+        self,
+        config: Ikev2Config,
+        entropy: Callable[[int], bytes],
+        *,
+        epoch: float = 0.0,
+        materials: Mapping[str, Material | TrustpointError] | None = None,
+        authorises: bool = False,
+        kept: Kept | None = None,
+        inbound: Mapping[int, Sa] | None = None,
+        bundles: Iterable[Bundle] = (),
+    ) -> None:
+        node = self.node = Node(
+            config,
+            entropy,
+            epoch,
+            Profiles(config, materials or {}),
+            Admission(config, Cookies(entropy)),
+            Wants(entropy),
+            authorises,
+        )
+        node.profiles.addresses = node.addresses
+        node.pools.configure(config.pools)
+        self.kept = kept if kept is not None else Kept()
+        self._sad = (dict(inbound or {}), list(bundles))
+        self.directory = NodeDirectory(node)
+        self.lifecycle = Lifecycle(node, self.directory, self.kept)
+
+    # --- life -----------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Output]:
+        """Take over what flows, say what stands, and that this is all."""
+        node = self.node
+        node.now = now
+        inbound, bundles = self._sad
+        self._sad = ({}, [])
+        for spi in inherit(node, self.kept, inbound, bundles):
+            node.put(RemoveInbound(spi))
+        for bundle in bundles:
+            if bundle.outbound is not None and node.carriers.current(bundle.key) is None:
+                node.put(RemoveOutbound(bundle.key, bundle.outbound.spi))
+        self.kept.pools = node.pools
+        node.number_from(self.kept.numbers)
+        for fault in node.profiles.faults():
+            node.log("configuration that is not used", "warning", reason=fault)
+        for profile in node.config.profiles.values():
+            if reason := node.profiles.reason(profile):
+                node.log("an IKE profile cannot be used", "warning", profile=profile.name, reason=reason)
+        return [*self._done(), *(SyncedOut(topic) for topic in PRODUCED)]
+
+    def stop(self, now: float) -> list[Output]:
+        """Say DELETE to all. `stopped` tells when that has been heard, or given up."""
+        self.node.now, self.node.stopping = now, True
+        for peer in list(self.node.peers.values()):
+            if peer.sas and peer.established is None:
+                self.lifecycle.abandon(peer, "we stop")
+            else:
+                self.lifecycle.close(peer, "we stop")
+        return self._done()
+
+    def forget(self, now: float) -> list[Output]:
+        """The time for good-byes is over: nothing of any peer is left."""
+        self.node.now = now
+        for peer in list(self.node.peers.values()):
+            peer.lingers = False
+            self.lifecycle.abandon(peer, "we stop")
+        self.lifecycle.remove_lingering()
+        return self._done()
+
+    def set_epoch(self, epoch: float) -> None:
+        """The wall clock may be set while we run."""
+        self.node.epoch = epoch
+
+    @property
+    def stopped(self) -> bool:
+        return not self.node.peers
+
+    def deadline(self) -> float | None:
+        node = self.node
+        times = [node.timers.deadline(), node.admission.deadline()]
+        if not node.stopping:
+            times.append(node.wants.deadline())
+        return min((time for time in times if time is not None), default=None)
+
+    def wake(self, now: float) -> list[Output]:
+        node = self.node
+        node.now = now
+        for number in node.admission.expired(now):
+            node.admission.count("half-open SAs that came to nothing")
+            if (peer := node.peers.get(number)) is not None:
+                self.lifecycle.abandon(peer, "the peer has not proved itself in time")
+            node.admission.closed(number)
+        while (due := node.timers.due(now)) is not None:
+            self._due(due, now)
+        return self._done()
+
+    def _due(self, due: Any, now: float) -> None:
+        if isinstance(due, IkeSa):
+            entry = self.node.ike_spis.get(due.spi_own)
+            if entry is not None:
+                self.lifecycle.drive(entry[0], due, lambda: due.wake(now))
+            return
+        kind, number = due
+        if kind == "spi":
+            self.lifecycle.remove_spi(number)
+        elif kind == "drop":
+            self.lifecycle.drop_superseded(number)
+        elif (peer := self.node.peers.get(number)) is None:
+            pass
+        elif kind == "inherited":
+            self.lifecycle.end(peer, Closed("its lifetime is over", established=True))
+        elif not peer.children:
+            self.lifecycle.close(peer, "no CHILD_SA")
+
+    def _done(self) -> list[Output]:
+        self.lifecycle.settle()
+        if not self.node.stopping:
+            for want in self.node.wants.due(self.node.now):
+                self._call(want)
+        self.kept.numbers = self.node.last_number
+        return self.node.flush()
+
+    # --- datagrams --------------------------------------------------------------------------------------------------------
+
+    def datagram(self, octets: bytes, ends: Ends, now: float) -> list[Output]:
+        """From port 500 or 4500 (there with the non-ESP marker)."""
+        node = self.node
+        node.now = now
+        if ends.local_port == _NAT_PORT:
+            if not octets.startswith(_MARKER):
+                node.admission.count("no IKE message")
+                return []
+            octets = octets[4:]
+        try:
+            header = split_header(octets)
+        except WireError:
+            node.admission.count("shorter than a header")
+            return []
+        self._header(header, octets, ends)
+        return self._done()
+
+    def _header(self, header: Header, octets: bytes, ends: Ends) -> None:
+        node = self.node
+        # RFC 7296 3.1: the initiator flag says whose SPI is whose.
+        own = header.responder_spi if header.initiator else header.initiator_spi
+        entry = node.ike_spis.get(own) if own != _ZERO_SPI else None
+        if header.version >> 4 != 2:
+            # Nobody has proved to be the sender, so nothing is answered (RFC 7296 2.21.1), but for a newer version (2.5).
+            self._other_version(header, ends)
+        elif entry is not None:
+            self._hand_over(*entry, octets, ends)
+        elif self._stranger(header):
+            self._init(header, octets, ends)
+        else:
+            self._unknown(header, ends)
+
+    def _hand_over(self, peer: Peer, sa: IkeSa, octets: bytes, ends: Ends) -> None:
+        message, now = self._decoded(octets), self.node.now
+        if message is not None:
+            known = message
+            self.lifecycle.drive(peer, sa, lambda: sa.receive(octets, known, ends, now))
+
+    def _decoded(self, octets: bytes) -> Message | None:
+        try:
+            return decode(octets)
+        except WireError as error:
+            self.node.admission.count(f"malformed: {error.field}")
+            return None
+
+    def _stranger(self, header: Header) -> bool:
+        return (
+            header.exchange == Exchange.IKE_SA_INIT
+            and header.initiator
+            and not header.response
+            and header.responder_spi == _ZERO_SPI
+        )
+
+    def _init(self, header: Header, octets: bytes, ends: Ends) -> None:
+        node = self.node
+        digest = init_digest(octets, ends)
+        peer = node.peers.get(node.inits.get(digest, 0))
+        if peer is not None and peer.sas:
+            self._hand_over(peer, peer.sas[0], octets, ends)
+            return
+        if node.stopping:
+            return
+        seen = glance(octets)
+        if seen is None or header.message_id or header.length != len(octets):
+            node.admission.count("malformed: IKE_SA_INIT")
+            return
+        cookie, nonce = seen
+        spi, admission = header.initiator_spi, node.admission
+        match admission.admit(cookie, nonce, ends.remote, spi, len(node.peers), node.now):
+            case Verdict.CHALLENGE:
+                wanted = admission.cookies.make(nonce, ends.remote, spi, node.now)
+                self._without_state(header, Notify(NotifyKind.COOKIE, wanted), ends)
+            case Verdict.ACCEPT if len(node.peers) >= MAX_PEERS:
+                admission.count("too many SAs")
+            case Verdict.ACCEPT:
+                if (message := self._decoded(octets)) is not None:
+                    self._respond(message, octets, ends, digest)
+
+    def _respond(self, message: Message, octets: bytes, ends: Ends, digest: bytes) -> None:
+        """A stranger is given state, for half a minute."""
+        node = self.node
+        peer = Peer(node.number(), ends, initiator=False, since=node.now, init=digest)
+        node.peers[peer.number] = peer
+        made = self._make(
+            peer,
+            lambda: IkeSa.respond(
+                peer.number, ends, self.directory, octets, message, node.entropy, node.settings, node.now
+            ),
+        )
+        if made is None:
+            return
+        sa, outputs = made
+        if sa is None:
+            for output in outputs:
+                if isinstance(output, Send):
+                    node.put(output)
+            node.admission.count("IKE_SA_INIT refused")
+            node.peers.pop(peer.number, None)
+            for spi in peer.reserved:
+                node.esp_spis.pop(spi, None)
+            return
+        node.count("accepted")
+        node.inits[digest] = peer.number
+        node.admission.opened(peer.number, ends.remote, node.now)
+        self._begin(peer, sa, outputs)
+
+    def _unknown(self, header: Header, ends: Ends) -> None:
+        """RFC 7296 1.5, 2.21.4: a request with SPIs that are not ours may be answered with INVALID_IKE_SPI, in the clear and
+        not often; a response must not be."""
+        node = self.node
+        if header.response:
+            node.admission.count("response without an IKE SA")
+        elif node.admission.complain("unknown IKE SPI", node.now):
+            self._without_state(header, Notify(NotifyKind.INVALID_IKE_SPI), ends)
+
+    def _other_version(self, header: Header, ends: Ends) -> None:
+        if header.version >> 4 < 2:
+            self.node.admission.count("IKEv1")
+        elif not header.response and self.node.admission.complain("another major version", self.node.now):
+            self._without_state(header, Notify(NotifyKind.INVALID_MAJOR_VERSION), ends)
+
+    def _without_state(self, header: Header, notify: Notify, ends: Ends) -> None:
+        message = Message(
+            header.initiator_spi,
+            header.responder_spi,
+            header.exchange,
+            header.message_id,
+            initiator=not header.initiator,
+            response=True,
+            payloads=(notify,),
+        )
+        self._send(encode(message), ends)
+
+    def _send(self, octets: bytes, ends: Ends) -> None:
+        self.node.put(Send(_MARKER + octets if ends.local_port == _NAT_PORT else octets, ends))
+
+    # --- whom to call -----------------------------------------------------------------------------------------------------
+
+    def _call(self, want: Want) -> None:
+        node = self.node
+        request = want.request
+        reason = self._hopeless(want)
+        if reason:
+            want.passive = True
+            self.lifecycle.failed(want, reason)
+            return
+        if not request.local or not any(request.local):
+            self._not_now(want, "the tunnel has no source address")
+            return
+        ipsec = node.profiles.ipsec(request.profile)
+        profile = node.profiles.ike_of(ipsec) if ipsec is not None else Refusal("")
+        child = node.profiles.child_terms(request.profile, want.key, request.local, request.remote)
+        if isinstance(child, Refusal):
+            self._not_now(want, child.reason)
+        elif isinstance(profile, Refusal):
+            self._not_now(want, profile.reason)
+        elif not self._by_old(want, child):
+            self._initiate(want, profile, child)
+
+    def _by_old(self, want: Want, child: ChildTerms) -> bool:
+        """By the IKE SA that was made for it, if that has outlived its CHILD_SA."""
+        node = self.node
+        peer = next(
+            (peer for peer in node.living if peer.key == want.key and peer.initiator and not peer.closing), None
+        )
+        if peer is None or peer.sa.state is not State.ESTABLISHED:
+            return False
+        node.wants.started(want, peer.number)
+        self._told(want, "negotiating")
+        sa = peer.sa
+        self.lifecycle.drive(peer, sa, lambda: sa.add_child(child, node.now))
+        return True
+
+    def _initiate(self, want: Want, profile: IkeProfile, child: ChildTerms) -> None:
+        node, request = self.node, want.request
+        ends = Ends(request.local, request.remote)
+        row = node.protected.get(want.key.interface)
+        asks = profile.config_exchange_request
+        terms = node.profiles.terms(
+            profile,
+            ends,
+            None,
+            bind=not profile.match_certificate,
+            request=request_attributes(
+                negotiated=row is not None and row.negotiated and asks, authorised=bool(profile.aaa) and asks
+            ),
+            known_contact=any(peer.remote == request.remote for peer in node.living),
+        )
+        if isinstance(terms, Refusal):
+            self._not_now(want, terms.reason)
+            return
+        if len(node.peers) >= MAX_PEERS:
+            self._not_now(want, "too many SAs")
+            return
+        peer = Peer(node.number(), ends, True, node.now, profile.name, request.profile, want.key)
+        node.peers[peer.number] = peer
+        node.wants.started(want, peer.number)
+        node.count("initiated")
+        self._told(want, "negotiating")
+        made = self._make(
+            peer,
+            lambda: IkeSa.initiate(
+                peer.number, ends, self.directory, terms, child, node.entropy, node.settings, node.now
+            ),
+        )
+        if made is not None and made[0] is not None:
+            self._begin(peer, made[0], made[1])
+
+    def _make(
+        self, peer: Peer, make: Callable[[], tuple[IkeSa | None, list[SaOutput]]]
+    ) -> tuple[IkeSa | None, list[SaOutput]] | None:
+        """A new IKE SA, which may ask the directory while it is made. None: it failed, and is gone."""
+        self.node.active = peer
+        try:
+            return make()
+        except Exception as error:
+            self.lifecycle.broken(peer, error)
+            return None
+        finally:
+            self.node.active = None
+
+    def _begin(self, peer: Peer, sa: IkeSa, outputs: list[SaOutput]) -> None:
+        self.lifecycle.register(peer, sa)
+        self.lifecycle.drive(peer, sa, lambda: outputs)
+
+    def _hopeless(self, want: Want) -> str:
+        """Why it is never called; '' if it can be."""
+        request = want.request
+        ipsec = self.node.profiles.ipsec(request.profile)
+        if ipsec is not None and ipsec.responder_only:
+            return "waits for the peer (responder-only)"
+        row = self.node.protected.get(want.key.interface)
+        if row is not None and row.vrf:
+            return f"IKE runs in the default VRF, and the tunnel's transport is in {row.vrf}"
+        if len(request.remote) != 4:
+            return "IKE runs over IPv4, and the tunnel does not" if request.remote else "waits for the peer"
+        return ""
+
+    def _not_now(self, want: Want, reason: str) -> None:
+        want.attempts += 1
+        self.lifecycle.failed(want, reason)
+
+    def _told(self, want: Want, reason: str) -> None:
+        if not want.reason:
+            want.reason = reason
+        self.node.touch(want.key)
+
+    # --- the bus ----------------------------------------------------------------------------------------------------------
+
+    def receive(self, message: Any, now: float) -> list[Output]:
+        """A batch of rows or a fact from the bus."""
+        self.node.now = now
+        match message:
+            case Delta(topic, owner, _, _, rows):
+                self._rows(topic, owner, rows)
+            case SaSoft(spi, inbound):
+                self._soft(spi, inbound)
+            case SaMoved(spi, remote, port):
+                self._sa_moved(spi, remote, port)
+            case SaUnknown(_, remote, _):
+                self._sa_unknown(remote)
+        return self._done()
+
+    def _rows(self, topic: Topic[Any, Any], owner: str, rows: Mapping[Any, Any]) -> None:
+        if topic is SaWanted:
+            for key, request in rows.items():
+                self._wanted(key, owner, request)
+        elif topic is TunnelProtected:
+            for name, row in rows.items():
+                self._protected(name, row)
+        elif topic is InterfaceState:
+            for name, row in rows.items():
+                self._interface(name, row)
+        elif topic is PolicyState:
+            lists = {name: row for (kind, name), row in rows.items() if kind == "access-list"}
+            for name, row in lists.items():
+                if row is None:
+                    self.node.access_lists.pop(name, None)
+                else:
+                    self.node.access_lists[name] = row
+            if lists:
+                for peer in list(self.node.living):
+                    self.lifecycle.refresh(peer)
+
+    def _wanted(self, key: SaKey, owner: str, request: SaRequest | None) -> None:
+        node = self.node
+        if request is None:
+            gone = node.wants.take(key, owner)
+            if gone is None:
+                return
+            node.touch(key)
+            for peer in list(node.peers.values()):
+                # What the peer has begun is the peer's to end, while the tunnel stands.
+                if peer.key == key and peer.initiator:
+                    self._let_go(peer, "no longer wanted")
+            return
+        want, changed = node.wants.put(key, owner, request)
+        if not changed:
+            return
+        node.touch(key)
+        want.passive = False
+        for peer in list(node.peers.values()):
+            if peer.key == key and peer.initiator and not self._still(peer, request):
+                self._let_go(peer, "something else is wanted")
+        if node.carried(key):
+            node.wants.satisfied(want)
+        # What flows by an SA of an earlier incarnation cannot be rekeyed by anybody, so it is made anew at once.
+        node.wants.soon(want)
+
+    def _still(self, peer: Peer, request: SaRequest) -> bool:
+        return (
+            peer.ends.local == request.local
+            and (peer.remote == request.remote or bool(peer.children))
+            and peer.ipsec == request.profile
+        )
+
+    def _let_go(self, peer: Peer, reason: str) -> None:
+        if peer.sas and peer.established is None:
+            self.lifecycle.abandon(peer, reason)
+        else:
+            self.lifecycle.close(peer, reason)
+
+    def _protected(self, name: str, row: ProtectedRow | None) -> None:
+        node = self.node
+        before = node.protected.get(name)
+        if row == before:
+            return
+        if row is None:
+            del node.protected[name]
+        else:
+            node.protected[name] = row
+        if before is not None:
+            for number in list(node.by_interface.get(name, ())):
+                self._let_go(node.peers[number], "the tunnel's protection has changed")
+        for want in node.wants:
+            if want.key.interface == name and not want.up:
+                want.passive = False
+                node.wants.soon(want)
+
+    def _interface(self, name: str, interface: Interface | None) -> None:
+        node = self.node
+        if interface is None:
+            node.interfaces.pop(name, None)
+        else:
+            node.interfaces[name] = interface
+        numbers = set(node.by_interface.get(name, ()))
+        if interface is not None and not name.startswith("Virtual-Access"):
+            # What is announced may be another interface's addresses.
+            numbers |= {
+                peer.number
+                for peer in node.living
+                if peer.policy is not None and peer.policy.route_set_interface == name
+            }
+        for number in numbers:
+            if (peer := node.peers.get(number)) is not None:
+                self.lifecycle.refresh(peer)
+
+    # --- the packet path's reports ----------------------------------------------------------------------------------------
+
+    def _soft(self, spi: int, inbound: bool) -> None:
+        """An SA has carried as much as it should: rekey its CHILD_SA."""
+        node = self.node
+        if inbound:
+            owner = node.peers.get(node.esp_spis.get(spi, 0))
+            owners = [owner] if owner is not None else []
+        else:
+            owners = [peer for peer in node.living if any(spi == known for _, known in peer.outbound)]
+        for peer in owners:
+            for child in list(peer.children.values()):
+                sa = child.inbound if inbound else child.outbound
+                if sa.spi == spi and peer.sas and not peer.closing:
+                    self._rekey(peer, child.number)
+
+    def _rekey(self, peer: Peer, number: int) -> None:
+        sa, now = peer.sa, self.node.now
+        self.lifecycle.drive(peer, sa, lambda: sa.rekey_child(number, now, "volume"))
+
+    def _sa_moved(self, spi: int, remote: bytes, port: int) -> None:
+        node = self.node
+        peer = node.peers.get(node.esp_spis.get(spi, 0))
+        if peer is not None and peer.sas and not peer.closing:
+            sa = peer.sa
+            self.lifecycle.drive(peer, sa, lambda: sa.moved(remote, port, node.now))
+
+    def _sa_unknown(self, remote: bytes) -> None:
+        """Somebody there believes in an SA that we do not have. It is not proved, so it only makes us ask."""
+        node = self.node
+        node.count("ESP with an unknown SPI")
+        for peer in list(node.living):
+            if peer.remote == remote and node.now - peer.checked >= CHECK_EVERY and not peer.closing:
+                peer.checked = node.now
+                if peer.sa.state is State.ESTABLISHED:
+                    self._check(peer)
+
+    def _check(self, peer: Peer) -> None:
+        sa, now = peer.sa, self.node.now
+        self.lifecycle.drive(peer, sa, lambda: sa.check_alive(now, "unknown SPI"))
+
+    # --- the embedder and the operator ------------------------------------------------------------------------------------
+
+    def authorised(self, number: int, answer: Grant | Refusal, now: float) -> list[Output]:
+        """The answer to `Authorise`. A grant may bring an address (INTERNAL_IP4_ADDRESS) and more attributes."""
+        node = self.node
+        node.now = now
+        peer = node.peers.get(number)
+        if peer is None or not peer.asking or peer.request is None:
+            return self._done()
+        peer.asking = False
+        request, peer.request = peer.request, None
+        if isinstance(answer, Grant):
+            answer = self.directory.granted(peer, request, answer)
+        sa, final = peer.sa, answer
+        self.lifecycle.drive(peer, sa, lambda: sa.granted(final, now))
+        return self._done()
+
+    def reconfigure(
+        self, config: Ikev2Config, materials: Mapping[str, Material | TrustpointError], now: float
+    ) -> list[Output]:
+        """SAs whose profile or what it names has changed are ended, and begin anew; the others stay."""
+        node = self.node
+        node.now = now
+        before = node.profiles
+        node.config = config
+        node.profiles = Profiles(config, materials, node.addresses)
+        node.admission.config = config
+        node.pools.configure(config.pools)
+        for peer in list(node.living):
+            if before.footprint(peer.profile, peer.ipsec) != node.profiles.footprint(peer.profile, peer.ipsec):
+                self._let_go(peer, "the configuration has changed")
+        for want in node.wants:
+            want.passive = False
+            if not want.up:
+                want.attempts = 0
+                node.wants.soon(want)
+        return self._done()
+
+    def clear(self, now: float, *, remote: bytes = b"", number: int = 0) -> tuple[int, list[Output]]:
+        """`clear crypto ikev2 sa`, `clear crypto session [remote A]`: how many IKE SAs it meant."""
+        node = self.node
+        node.now = now
+        meant = [
+            peer
+            for peer in node.peers.values()
+            if (not remote or peer.remote == remote) and (not number or peer.number == number)
+        ]
+        for peer in meant:
+            self._let_go(peer, "cleared by the operator")
+        return len(meant), self._done()
+
+    def snapshot(self, now: float, wall: float) -> SpeakerSnapshot:
+        return speaker_snapshot(self.node, now, wall)

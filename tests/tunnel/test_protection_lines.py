@@ -1,0 +1,102 @@
+"""The lines that protect tunnels: what they mean, what is refused with a reason, and what `check` finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from stack.config import Config
+from stack.events import InterfaceKind, InterfaceOffered, InterfaceRow
+from stack.ios.checks import check_config
+from stack.ios.printer import running_config
+from stack.ios.reader import ConfigError
+from stack.offers import offers_of
+from tunnel.config import TunnelConfig
+
+SPOKE = """\
+interface Ethernet0/0
+ ip address 172.16.1.1 255.255.255.252
+interface Tunnel0
+ ip address negotiated
+ tunnel source Ethernet0/0
+ tunnel destination 172.16.0.1
+ tunnel protection ipsec profile default
+"""
+HUB = """\
+interface Loopback0
+ ip address 10.0.0.1 255.255.255.255
+interface Ethernet0/0
+ ip address 172.16.0.1 255.255.255.252
+interface Virtual-Template1 type tunnel
+ ip unnumbered Loopback0
+ tunnel source Ethernet0/0
+ mpls bgp forwarding
+ tunnel protection ipsec profile default
+"""
+
+
+def rows(config: Config) -> dict[str, InterfaceRow]:
+    offers = offers_of(config, vrf_index=lambda _name: 0, bindings={}, mac_of=lambda _device: b"")
+    return dict(offers.rows[InterfaceOffered, "router", ""])
+
+
+def findings(text: str) -> list[str]:
+    return [f"{one.severity}: {one.text}" for one in check_config(Config.from_ios(text))]
+
+
+def test_a_spoke_asks_for_its_address_and_is_protected() -> None:
+    row = rows(Config.from_ios(SPOKE))["Tunnel0"]
+    assert (row.kind, row.protection, row.negotiated, row.point_to_point) == (
+        InterfaceKind.TUNNEL, "default", True, True,
+    )  # fmt: skip
+
+
+def test_a_hubs_template_has_all_that_its_clones_need() -> None:
+    config = Config.from_ios(HUB)
+    row = rows(config)["Virtual-Template1"]
+    assert (row.kind, row.protection, row.unnumbered, row.mpls, row.point_to_point) == (
+        InterfaceKind.TEMPLATE, "default", "Loopback0", True, True,
+    )  # fmt: skip
+    assert config[TunnelConfig].tunnels["Virtual-Template1"].source == "Ethernet0/0"
+
+
+@pytest.mark.parametrize("text", [SPOKE, HUB])
+def test_what_is_printed_reads_as_the_same(text: str) -> None:
+    config = Config.from_ios(text)
+    printed = running_config(config)
+    assert Config.from_ios(printed) == config
+    assert " tunnel protection ipsec profile default\n" in printed
+
+
+@pytest.mark.parametrize("line", ["no tunnel protection", "no tunnel protection ipsec profile default"])
+def test_it_can_be_taken_back(line: str) -> None:
+    assert rows(Config.from_ios(f"{SPOKE} {line}\n"))["Tunnel0"].protection == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("tunnel protection ipsec profile P ikev2-profile Q", "an IPsec profile has one IKEv2 profile here"),
+        ("tunnel protection ipsec profile P shared", "each tunnel has security associations of its own here"),
+        ("tunnel mode ipsec ipv4", "tunnels here are GRE over IP"),
+    ],
+)
+def test_what_is_refused_says_why(line: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Config.from_ios(f"{SPOKE} {line}\n")
+
+
+def test_only_tunnels_are_protected() -> None:
+    with pytest.raises(ConfigError, match="Ethernet0/0 is no tunnel"):
+        Config.from_ios("interface Ethernet0/0\n tunnel protection ipsec profile default\n")
+
+
+def test_a_profile_that_is_not_there_is_an_error_and_the_default_one_always_is() -> None:
+    wrong = SPOKE.replace("profile default", "profile gold")
+    assert "error: there is no IPsec profile called 'gold': the tunnel carries nothing" in findings(wrong)
+    for text in (SPOKE, HUB):
+        assert not [found for found in findings(text) if "IPsec profile" in found]
+
+
+def test_a_template_needs_no_source_and_no_destination() -> None:
+    bare = HUB.replace(" tunnel source Ethernet0/0\n", " tunnel key 7\n")
+    assert not [found for found in findings(bare) if "has no tunnel" in found]
