@@ -9,6 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 lab: $(INSTALLED)
 	$(BIN)/labelspan lab mgre
+	$(BIN)/labelspan lab ipsec
 
 test: $(INSTALLED)
 	$(BIN)/coverage erase

@@ -21,10 +21,13 @@ from typing import Any, assert_never
 from ikev2.checks import CHECKS
 from ikev2.config import Ikev2Config
 from ikev2.console import WORDS
+from ikev2.crypto.keys import IkeKeys
+from ikev2.crypto.suites import IkeSuite
 from ikev2.engine.contract import AccessRequest, Ends, Grant, Refusal
 from ikev2.engine.kept import Kept
 from ikev2.engine.outputs import (
     Authorise,
+    Keyed,
     Log,
     Output,
     Post,
@@ -58,7 +61,7 @@ from stack.events import (
 from stack.net import DatagramPort, Network
 from stack.registry import ServiceSpec
 from stack.service import Context, ServiceShell
-from stack.tables.sad import SadWriter
+from stack.tables.sad import Sa, SadWriter
 from stack.wire import WireError
 
 __all__ = ["SERVICE", "Authoriser", "Ikev2Service"]
@@ -66,9 +69,9 @@ __all__ = ["SERVICE", "Authoriser", "Ikev2Service"]
 PRODUCES: frozenset[Any] = frozenset(
     {*PRODUCED, IkeSaUp, IkeSaDown, PeerRefused, ChildSaUp, ChildSaDown, Rekeyed, PeerMoved}
 )
-CONSUMES: frozenset[Any] = frozenset(
-    {SaWanted, TunnelProtected, InterfaceState, PolicyState, SaSoft, SaMoved, SaUnknown}
-)
+READS: tuple[Any, ...] = (TunnelProtected, InterfaceState, PolicyState, SaWanted, SaSoft, SaMoved, SaUnknown)
+"""In this order: what is wanted is best heard when it is known what for."""
+CONSUMES: frozenset[Any] = frozenset(READS)
 
 IKE_PORT, NAT_PORT = 500, 4500
 
@@ -123,6 +126,7 @@ class Ikev2Service(ServiceShell):
             epoch=context.clock.wall() - context.clock.now(),
             materials=self._materials(config),
             authorises=authorise is not None,
+            key_log=context.key_log is not None,
             kept=kept,
             inbound=sad.inbound,
             bundles=sad,
@@ -141,7 +145,7 @@ class Ikev2Service(ServiceShell):
         self._sad = self.context.tables.sad.writer(self.name)
         self._open()
         self._perform(self.speaker.start(self.now))
-        self.seat.subscribe(*CONSUMES)
+        self.seat.subscribe(*READS)
 
     def receive(self, message: Message) -> None:
         self._perform(self.speaker.receive(message, self.now))
@@ -263,9 +267,11 @@ class Ikev2Service(ServiceShell):
                 case Post(fact):
                     self.seat.post(fact)
                 case PutInbound(sa):
+                    self._tell(sa)
                     if not sad.put_inbound(sa):
                         self.log.error("the SAD is full", spi=f"{sa.spi:#010x}")
                 case PutOutbound(sa):
+                    self._tell(sa)
                     sad.put_outbound(sa)
                 case RemoveInbound(spi):
                     sad.remove_inbound(spi)
@@ -273,6 +279,8 @@ class Ikev2Service(ServiceShell):
                     sad.remove_outbound(key, spi)
                 case Authorise(number, request):
                     self.spawn(self._ask(number, request), f"authorise {number}")
+                case Keyed(initiator_spi, responder_spi, suite, keys):
+                    self._tell_ike(initiator_spi, responder_spi, suite, keys)
                 case Log(event, fields, level):
                     say = self.log.info if self.debugging and level == "debug" else getattr(self.log, level)
                     say(event, **fields)
@@ -280,6 +288,15 @@ class Ikev2Service(ServiceShell):
                     assert_never(output)
         if self.speaker.stopped:
             self._quiet.set()
+
+    def _tell(self, sa: Sa) -> None:
+        """An SA's keys to the key log, if an operator asked for one."""
+        if (log := self.context.key_log) is not None:
+            log.esp(sa)
+
+    def _tell_ike(self, initiator_spi: bytes, responder_spi: bytes, suite: IkeSuite, keys: IkeKeys) -> None:
+        if (log := self.context.key_log) is not None:
+            log.ike(initiator_spi, responder_spi, suite.cipher, keys.ei, keys.er, suite.integrity, keys.ai, keys.ar)
 
     # --- the embedder ---------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ class AuthReason(Enum):
     NO_METHOD = "the peer announced no hash that our key can sign with"
     NO_PSK = "there is no pre-shared key"
     WRONG = "the signature does not verify"
+    OLD_HASH = "the signature is by SHA-1, which is off (crypto ikev2 allow sha1)"
     WRONG_PSK = "the pre-shared keys differ"
 
 
@@ -340,13 +341,16 @@ def verify(
 
 
 def _verify_rsa(key: rsa.RSAPublicKey, signature: bytes, octets: bytes, *, sha1: bool) -> None:
-    """Method 1 does not say its hash (it is in the signed block); it is one of few."""
+    """Method 1 does not say its hash (it is in the signed block); it is one of few. SHA-1 is looked at in any case, so that
+    our log can say what would help."""
     _check_size(key, signature)
-    for number in (SHA2_256, SHA2_384, SHA2_512, *((SHA1,) if sha1 else ())):
+    for number in (SHA2_256, SHA2_384, SHA2_512, SHA1):
         try:
             key.verify(signature, octets, _PKCS1_PADDING, _HASHES[number])
         except InvalidSignature:
             continue
+        if number == SHA1 and not sha1:
+            raise AuthError(AuthReason.OLD_HASH)
         return
     raise AuthError(AuthReason.WRONG)
 

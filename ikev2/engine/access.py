@@ -9,14 +9,21 @@ from attrs import define, field
 
 from stack.events import AccessRow
 
-__all__ = ["MAX_ACCESS", "Access", "Accesses", "access_name"]
+__all__ = ["MAX_ACCESS", "Access", "Accesses", "access_name", "is_access"]
 
 MAX_ACCESS = 10_000
 """Virtual access interfaces at once."""
 
 
+_PREFIX = "Virtual-Access"
+
+
 def access_name(number: int) -> str:
-    return f"Virtual-Access{number}"
+    return f"{_PREFIX}{number}"
+
+
+def is_access(name: str) -> bool:
+    return name.startswith(_PREFIX)
 
 
 @define(eq=False)
@@ -53,7 +60,7 @@ class Accesses:
         return len(self._by_number)
 
     def get(self, name: str) -> Access | None:
-        number = name.removeprefix("Virtual-Access")
+        number = name.removeprefix(_PREFIX)
         return self._by_number.get(int(number)) if number.isdecimal() else None
 
     def of(self, holder: tuple[str, bytes]) -> Access | None:
@@ -68,7 +75,7 @@ class Accesses:
         if access is None:
             if len(self) >= MAX_ACCESS:
                 return None
-            number = int(name.removeprefix("Virtual-Access")) if name else self._lowest()
+            number = int(name.removeprefix(_PREFIX)) if name else self._lowest()
             access = Access(number, holder, identity, now)
             self._by_holder[holder] = self._by_number[number] = access
         access.rows[user] = row

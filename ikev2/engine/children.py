@@ -1,10 +1,9 @@
 """CHILD_SAs: made, put to use, replaced, removed.
 
-Make before break, and never a moment in which we send what the peer cannot open. Whoever begins a rekey knows, once the answer
-is here, that the peer can: it sends by the new SA at once. Whoever answers does not know whether its answer arrived; it
-goes on with the old SA until a packet comes by the new one or the peer deletes the old one, either of which only a peer that has
-the answer does. SWITCH_AFTER is for peers that do neither.
-"""
+Make before break, and never a moment in which we send what the peer cannot open. Whoever begins a rekey knows, once the
+answer is here, that the peer can: it sends by the new SA at once. Whoever answers does not know whether its answer arrived;
+it goes on with the old SA until a packet comes by the new one or the peer deletes the old one, either of which only a peer
+that has the answer does. SWITCH_AFTER is for peers that do neither."""
 
 from __future__ import annotations
 
@@ -48,8 +47,8 @@ __all__ = [
 LINGER = 5.0
 """Seconds that the inbound SA of a deleted CHILD_SA stays, for what is on its way."""
 SWITCH_AFTER = 30.0
-"""Seconds after which a rekey of the peer is taken to have reached it, though nothing shows it. Longer than a peer repeats a
-request, so that an answer that was lost has been sent again; the old SA carries until then."""
+"""Seconds after which a rekey of the peer is taken to have reached it, though nothing shows it. Longer than a peer repeats
+a request, so that an answer that was lost has been sent again; the old SA carries until then."""
 MAX_CHILDREN = 64
 """Of one IKE SA; the next one is refused with NO_ADDITIONAL_SAS."""
 MAX_SEQUENCE = 2**32 - 1
@@ -76,7 +75,8 @@ class Rival:
 
 @frozen
 class Agreed:
-    """What two ends have agreed on for a CHILD_SA. `own`, `far`: selectors, ours and the peer's. `group` 0: no exchange of keys."""
+    """What two ends have agreed on for a CHILD_SA. `own`, `far`: selectors, ours and the peer's. `group` 0: no exchange of
+    keys."""
 
     suite: EspSuite
     mode: EspMode
@@ -87,9 +87,9 @@ class Agreed:
 
 @define(eq=False)
 class Child:
-    """`ours`: we began the exchange that made it. `held`: its inbound SA stands in the SAD; `carries`: its outbound SA does; `up`:
-    ChildUp was said. `redundant`: it lost against another rekey, and its maker deletes it. `doomed`: to be deleted once its rekey
-    is over. `soft_time`, `hard_time`, `switch_at`: 0.0 is never."""
+    """`ours`: we began the exchange that made it. `held`: its inbound SA stands in the SAD; `carries`: its outbound SA
+    does; `up`: ChildUp was said. `reserved`: our SPI is. `redundant`: it lost against another rekey, and its maker deletes
+    it. `doomed`: to be deleted once its rekey is over. `soft_time`, `hard_time`, `switch_at`: 0.0 is never."""
 
     number: int
     terms: ChildTerms
@@ -102,6 +102,7 @@ class Child:
     hard_time: float = 0.0
     state: ChildState = ChildState.INSTALLED
     held: bool = False
+    reserved: bool = True
     carries: bool = False
     up: bool = False
     replaces: int = 0
@@ -200,14 +201,20 @@ def replaced(old: Child, new: Child) -> None:
 
 
 def down(sa: Core, child: Child, reason: str) -> None:
-    """Nothing goes by it any more, and nothing takes its place."""
-    if child.carries:
-        child.carries = False
+    """Nothing goes by it any more, and nothing takes its place; but should both ends have made a CHILD_SA for this
+    neighbour, the other one carries on."""
+    carried, child.carries = child.carries, False
+    if carried:
         sa.say(RemoveOutbound(child.terms.key, child.outbound.spi))
     child.switch_at = child.soft_time = 0.0
     if child.up:
         child.up = False
         sa.say(ChildDown(child.terms.key, child.number, reason))
+    if carried:
+        for other in list(sa.children.values()):
+            if other.up and other.held and not other.replaced_by and other.terms.key == child.terms.key:
+                carry(sa, other)
+                return
 
 
 def gone(sa: Core, child: Child, reason: str) -> None:
@@ -222,7 +229,7 @@ def gone(sa: Core, child: Child, reason: str) -> None:
         child.held = False
         sa.lingering[child.number] = sa.now + LINGER
     else:
-        sa.release(child.number)
+        _release(sa, child)
 
 
 def _silent(sa: Core, child: Child) -> None:
@@ -237,18 +244,24 @@ def expire(sa: Core, child: Child) -> None:
     """Its hard lifetime is over: at once, whatever the peer says (RFC 7296 2.8: "SAs MUST NOT outlive their lifetimes")."""
     down(sa, child, "its lifetime is over")
     child.hard_time = 0.0
-    if child.held:
-        child.held = False
+    _release(sa, child)
+
+
+def _release(sa: Core, child: Child) -> None:
+    child.held = False
+    if child.reserved:
+        child.reserved = False
         sa.say(RemoveInbound(child.number))
 
 
 def remove_all(sa: Core, reason: str) -> None:
-    for child in list(sa.children.values()):
+    children, sa.children = sa.children, {}
+    for child in children.values():
         down(sa, child, reason)
-        sa.release(child.number)
+        _release(sa, child)
     for spi in sa.lingering:
         sa.release(spi)
-    sa.children, sa.lingering = {}, {}
+    sa.lingering = {}
 
 
 def by_peer_spi(sa: Core, spi: bytes) -> Child | None:

@@ -11,11 +11,13 @@ the speaker gives it another: `IkeSa.number` may be written. A CHILD_SA's number
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from attrs import field, frozen
 
 from ikev2.config import Dpd
+from ikev2.crypto.keys import IkeKeys
+from ikev2.crypto.suites import IkeSuite
 from ikev2.pki.credentials import Credential, Trust
 from ikev2.wire.payloads import Attribute, Identity
 from ikev2.wire.payloads import Proposal as OfferedProposal
@@ -35,6 +37,8 @@ __all__ = [
     "Ends",
     "Established",
     "Grant",
+    "Keyed",
+    "Level",
     "Log",
     "Moved",
     "Output",
@@ -49,6 +53,10 @@ __all__ = [
     "Terms",
     "Wait",
 ]
+
+
+Level = Literal["debug", "info", "warning", "error"]
+"""Of the log: what the daemon's logger has methods for."""
 
 
 @frozen
@@ -288,19 +296,32 @@ class Moved:
 
 @frozen
 class Closed:
-    """The last output. `reason` for people. `retry`: worth trying again. `established`: it had been. `peer`: by the peer's wish."""
+    """The last output. `reason` for people. `retry`: worth trying again. `established`: it had been. `peer`: by the peer's wish.
+    `silent`: the peer has not answered."""
 
     reason: str
     retry: bool = True
     established: bool = False
     peer: bool = False
+    silent: bool = False
+
+
+@frozen
+class Keyed:
+    """Said of an IKE SA that has just got its keys, and only if `Settings.key_log` asks for it. SPIs: of the initiator, of the
+    responder."""
+
+    initiator_spi: bytes
+    responder_spi: bytes
+    suite: IkeSuite
+    keys: IkeKeys = field(repr=False)
 
 
 @frozen
 class Log:
     event: str
     fields: Mapping[str, object]
-    level: str = "info"
+    level: Level = "info"
 
 
 Output = (
@@ -317,5 +338,6 @@ Output = (
     | Spawned
     | Moved
     | Closed
+    | Keyed
     | Log
 )

@@ -16,7 +16,20 @@ from ikev2.crypto.sealing import Sealer, sealers
 from ikev2.crypto.suites import IkeSuite
 from ikev2.engine import children as sas
 from ikev2.engine.children import SOFT, SPREAD, Child
-from ikev2.engine.contract import ChildDown, Closed, Directory, Ends, Log, Moved, Output, RemoveInbound, Send, Terms
+from ikev2.engine.contract import (
+    ChildDown,
+    Closed,
+    Directory,
+    Ends,
+    Keyed,
+    Level,
+    Log,
+    Moved,
+    Output,
+    RemoveInbound,
+    Send,
+    Terms,
+)
 from ikev2.engine.fragments import Reassembly
 from ikev2.engine.sastate import Settings, State, Step, follow
 from ikev2.engine.sealed import Outgoing, seal
@@ -71,6 +84,9 @@ class Core:
     vendor_ids: tuple[bytes, ...] = ()
 
     children: dict[int, Child] = field(factory=dict)
+    buried: tuple[int, ...] = ()
+    """SPIs of the peer that it has deleted before we had its answer: its CHILD_SAs are dead when that comes. Kept only
+    while a request of ours waits, and MAX_BURIED at most."""
     lingering: dict[int, float] = field(factory=dict)
     """Inbound SAs of deleted CHILD_SAs -> when they go."""
 
@@ -137,7 +153,12 @@ class Core:
     def say(self, output: Output) -> None:
         self.out.append(output)
 
-    def log(self, event: str, level: str = "info", **fields: object) -> None:
+    def say_keys(self, suite: IkeSuite, keys: IkeKeys, spi_i: bytes, spi_r: bytes) -> None:
+        """For a key log, if there is one."""
+        if self.settings.key_log:
+            self.say(Keyed(spi_i, spi_r, suite, keys))
+
+    def log(self, event: str, level: Level = "info", **fields: object) -> None:
         self.out.append(Log(event, {"sa": self.number, **fields}, level))
 
     def drop(self, reason: str) -> None:
@@ -269,6 +290,7 @@ class Core:
         terms = self.terms
         assert terms is not None
         ours, theirs = sealers(suite, keys, self.entropy)
+        self.say_keys(suite, keys, spi_i, spi_r)
         new = type(self)(
             number=self.number,
             initiator=initiator,
@@ -318,7 +340,7 @@ class Core:
 
     # --- the end ---
 
-    def die(self, reason: str, *, retry: bool = True, peer: bool = False) -> None:
+    def die(self, reason: str, *, retry: bool = True, peer: bool = False, silent: bool = False) -> None:
         """At once, and everything of it."""
         if self.state is State.CLOSED:
             return
@@ -329,7 +351,7 @@ class Core:
         self.pending, self.queue = {}, []
         self.context = self.requests = self.responses = None
         self.keys = None
-        self.say(Closed(reason, retry, self.established is not None, peer))
+        self.say(Closed(reason, retry, self.established is not None, peer, silent))
 
     def refuse(self, reason: str) -> None:
         """We do not take the peer for who it says. RFC 7296 2.21.2: it hears AUTHENTICATION_FAILED, whatever the reason."""

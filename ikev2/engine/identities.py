@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ikev2.config import IdentityKind, IdentityMatch, IdentitySpec
 from ikev2.pki.errors import CertificateError
 from ikev2.pki.names import dn_text, parse_dn_der
@@ -15,6 +17,7 @@ MAX_TEXT = 256
 """Characters of an identity that are shown."""
 
 
+@lru_cache(maxsize=4096)
 def identity_text(identity: Identity | None) -> str:
     """For people: an address, a name, a distinguished name. What is not printable is escaped, whatever the peer sent."""
     if identity is None:

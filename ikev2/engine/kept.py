@@ -68,7 +68,8 @@ def inherit(node: Node, kept: Kept, inbound: Mapping[int, Sa], bundles: Iterable
         sas = by_key.get(bundle.key, [])
         _take_over(node, -order, was, outbound, sas)
         taken.update(sa.spi for sa in sas)
-    kept.peers = {key: one for key, one in kept.peers.items() if node.carriers.current(key) is not None}
+    for key in list(kept.peers):
+        keep(node, kept, key)
     return [spi for spi in inbound if spi not in taken]
 
 
@@ -78,7 +79,7 @@ def _over(sa: Sa, now: float) -> bool:
 
 def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: list[Sa]) -> None:
     before = was.peer
-    peer = node.peers[number] = Peer(
+    peer = Peer(
         number,
         before.ends,
         before.initiator,
@@ -111,6 +112,7 @@ def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: li
     peer.outbound.add((was.key, outbound.spi))
     node.carriers.put(number, outbound)
     node.up_since[was.key] = was.since
+    node.enter(peer)
     node.by_holder.setdefault(peer.holder, set()).add(number)
     node.by_interface.setdefault(peer.interface, set()).add(number)
     if was.access is not None:

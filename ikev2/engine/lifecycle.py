@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from attrs import define, field
 
@@ -15,7 +14,7 @@ from ikev2.engine.directory import NodeDirectory
 from ikev2.engine.identities import holder_of, identity_text
 from ikev2.engine.kept import Kept, keep
 from ikev2.engine.node import Node
-from ikev2.engine.outputs import PutInbound, PutOutbound, RemoveInbound, RemoveOutbound
+from ikev2.engine.outputs import PutInbound, PutOutbound, RemoveInbound
 from ikev2.engine.overlay import Overlay as OverlayOf
 from ikev2.engine.overlay import Slot, addresses_of, announced, overlay_rows, subnet_attributes
 from ikev2.engine.peers import Child, Peer
@@ -47,8 +46,6 @@ FLEXVPN_SUPPORTED = b"FLEXVPN-SUPPORTED"
 
 _REPLY = 2
 _SUBNETS = (13, 15)
-
-K = TypeVar("K")
 
 
 @define(eq=False)
@@ -117,7 +114,7 @@ class Lifecycle:
     def _perform(self, peer: Peer, sa: IkeSa, output: say.Output) -> None:
         node = self.node
         match output:
-            case say.Send():
+            case say.Send() | say.Keyed():
                 node.put(output)
             case say.Log():
                 node.log(output.event, output.level, **{**node.describe(peer), **output.fields})
@@ -127,8 +124,10 @@ class Lifecycle:
                 node.timers.set(("spi", esp.spi), None)
                 node.put(PutInbound(esp))
             case say.PutOutbound(esp):
-                node.carriers.put(peer.number, esp)
+                if (before := node.carriers.put(peer.number, esp)) is not None:
+                    peer.outbound.discard((esp.key, before))
                 peer.outbound.add((esp.key, esp.spi))
+                node.vacant.pop(esp.key, None)
                 node.put(PutOutbound(esp))
                 self._carried(esp.key)
             case say.RemoveInbound(spi):
@@ -247,7 +246,8 @@ class Lifecycle:
 
     def _moved(self, peer: Peer, ends: say.Ends) -> None:
         node = self.node
-        before, peer.ends = peer.remote, ends
+        before = peer.remote
+        node.relocate(peer, ends)
         node.log("peer moved", **node.describe(peer), before=format_address(before), port=ends.remote_port)
         node.post(PeerMoved(peer.number, peer.text, before, ends.remote, ends.remote_port))
         access = node.accesses.get(peer.access) if peer.access else None
@@ -259,7 +259,7 @@ class Lifecycle:
     def end(self, peer: Peer, said: say.Closed) -> None:
         """Nothing of it is left."""
         node = self.node
-        if node.peers.pop(peer.number, None) is None:
+        if not node.leave(peer):
             return
         node.admission.closed(peer.number)
         for sa in list(peer.sas):
@@ -291,8 +291,6 @@ class Lifecycle:
 
     def _release(self, peer: Peer) -> None:
         node = self.node
-        _unlist(node.by_holder, peer.holder, peer.number)
-        _unlist(node.by_interface, peer.interface, peer.number)
         node.claims.drop(peer.number)
         for pool, address in peer.leases:
             node.pools.release(peer.number, pool, address, node.now)
@@ -309,7 +307,7 @@ class Lifecycle:
             node.post(IkeSaDown(peer.number, *ends, peer.text, reason, peer=said.peer))
         else:
             node.count("failed")
-            level = "info" if peer.initiator or peer.text else "debug"
+            level: say.Level = "info" if peer.initiator or peer.text else "debug"
             node.log("IKE SA was not made", level, **node.describe(peer), reason=reason)
             node.post(PeerRefused(*ends, peer.text, reason))
 
@@ -419,7 +417,10 @@ class Lifecycle:
         current, left = node.carriers.remove(peer.number, key, spi)
         if not current:
             return
-        node.put(PutOutbound(left) if left is not None else RemoveOutbound(key, spi))
+        if left is not None:
+            node.put(PutOutbound(left))
+        else:
+            node.vacant[key] = spi
         node.touch(key)
 
     # --- several SAs of one neighbour ---------------------------------------------------------------------------------
@@ -530,14 +531,6 @@ class Lifecycle:
         peer.pushed = attributes
         sa, now = peer.sa, node.now
         self.drive(peer, sa, lambda: sa.push(attributes, now))
-
-
-def _unlist(index: dict[K, set[int]], name: K, number: int) -> None:
-    numbers = index.get(name)
-    if numbers is not None:
-        numbers.discard(number)
-        if not numbers:
-            del index[name]
 
 
 def init_digest(octets: bytes, ends: say.Ends) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
@@ -11,8 +11,8 @@ from ikev2.config import AuthorizationPolicy, Ikev2Config
 from ikev2.engine.access import Accesses
 from ikev2.engine.admission import Admission
 from ikev2.engine.authorise import permitted
-from ikev2.engine.contract import Ends
-from ikev2.engine.outputs import Log, Output, Post, Publish
+from ikev2.engine.contract import Ends, Level
+from ikev2.engine.outputs import Log, Output, Post, Publish, RemoveOutbound
 from ikev2.engine.overlay import Claims, addresses_of
 from ikev2.engine.peers import Carriers, Peer, Timers
 from ikev2.engine.pools import Pools
@@ -24,6 +24,8 @@ from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRow, SaState
 from stack.policy.lists import AccessList
 
 __all__ = ["MAX_PEERS", "Node"]
+
+K = TypeVar("K")
 
 MAX_PEERS = 16_000
 """IKE SAs at once, half-open ones included; so many need at most the SAD's 65,536 inbound SAs while they rekey."""
@@ -40,6 +42,7 @@ class Node:
     admission: Admission
     wants: Wants
     authorises: bool = False
+    key_log: bool = False
     now: float = 0.0
     pools: Pools = field(factory=Pools)
     accesses: Accesses = field(factory=Accesses)
@@ -48,8 +51,12 @@ class Node:
     timers: Timers = field(factory=Timers)
     interfaces: dict[str, Interface] = field(factory=dict)
     protected: dict[str, ProtectedRow] = field(factory=dict)
+    """Without virtual access interfaces, which are what we have asked for ourselves."""
     access_lists: dict[str, AccessList] = field(factory=dict)
     peers: dict[int, Peer] = field(factory=dict)
+    by_key: dict[SaKey, set[int]] = field(factory=dict)
+    """Peers that we have called, by the wanted neighbour."""
+    by_remote: dict[bytes, set[int]] = field(factory=dict)
     by_holder: dict[tuple[str, bytes], set[int]] = field(factory=dict)
     by_interface: dict[str, set[int]] = field(factory=dict)
     ike_spis: dict[bytes, tuple[Peer, IkeSa]] = field(factory=dict)
@@ -59,6 +66,9 @@ class Node:
     """SPI of ours -> number of the peer; reserved ones too."""
     counters: dict[str, int] = field(factory=dict)
     states: dict[SaKey, SaRow] = field(factory=dict)
+    vacant: dict[SaKey, int] = field(factory=dict)
+    """Neighbours that nothing carries now -> SPI of what did. If something else does by the end of the turn, it takes the
+    other's place, and rewrites that hold the bundle notice nothing."""
     up_since: dict[SaKey, float] = field(factory=dict)
     active: Peer | None = None
     stopping: bool = False
@@ -74,7 +84,7 @@ class Node:
     def post(self, fact: Fact) -> None:
         self._out.append(Post(fact))
 
-    def log(self, event: str, level: str = "info", **fields: object) -> None:
+    def log(self, event: str, level: Level = "info", **fields: object) -> None:
         self._out.append(Log(event, fields, level))
 
     def count(self, what: str) -> None:
@@ -87,6 +97,8 @@ class Node:
     def flush(self) -> list[Output]:
         """All that is to be done, in order; rows last, since what they promise must be true."""
         out = self._out
+        out += [RemoveOutbound(key, spi) for key, spi in self.vacant.items()]
+        self.vacant.clear()
         out += self.claims.changes()
         states = {key: row for key in self._touched if self._state_changed(key, row := self._state(key))}
         if states:
@@ -118,6 +130,38 @@ class Node:
         row = SaRow(False, want.reason or "negotiating", since=self.now)
         return before if before is not None and before._replace(since=self.now) == row else row
 
+    # --- peers --------------------------------------------------------------------------------------------------------
+
+    def enter(self, peer: Peer) -> None:
+        self.peers[peer.number] = peer
+        self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+        if peer.key is not None and peer.initiator:
+            self.by_key.setdefault(peer.key, set()).add(peer.number)
+
+    def leave(self, peer: Peer) -> bool:
+        """False: it was gone already."""
+        if self.peers.pop(peer.number, None) is None:
+            return False
+        unlist(self.by_remote, peer.remote, peer.number)
+        unlist(self.by_holder, peer.holder, peer.number)
+        unlist(self.by_interface, peer.interface, peer.number)
+        if peer.key is not None:
+            unlist(self.by_key, peer.key, peer.number)
+        return True
+
+    def relocate(self, peer: Peer, ends: Ends) -> None:
+        unlist(self.by_remote, peer.remote, peer.number)
+        peer.ends = ends
+        self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+
+    def called(self, key: SaKey) -> list[Peer]:
+        """Peers that were called for `key`."""
+        return [self.peers[number] for number in self.by_key.get(key, ())]
+
+    def at(self, remote: bytes) -> list[Peer]:
+        """Peers there that have an IKE SA."""
+        return [peer for number in self.by_remote.get(remote, ()) if (peer := self.peers[number]).sas]
+
     # --- look-ups ---------------------------------------------------------------------------------------------------------
 
     def number(self) -> int:
@@ -134,7 +178,8 @@ class Node:
 
     @property
     def settings(self) -> Settings:
-        return Settings(fragmentation_mtu=self.config.fragmentation_mtu, sha1=self.config.sha1)
+        config = self.config
+        return Settings(fragmentation_mtu=config.fragmentation_mtu, sha1=config.sha1, key_log=self.key_log)
 
     @property
     def living(self) -> Iterable[Peer]:
@@ -148,7 +193,8 @@ class Node:
     def target(self, profile_name: str, ends: Ends) -> tuple[str, str, bool] | None:
         """What a peer of `profile_name` at these ends is for: (interface, IPsec profile, many neighbours). A virtual template
         is named itself. A tunnel whose IPsec profile names another IKE profile is not for this peer, or whoever has any
-        profile's key could take over any tunnel."""
+        profile's key could take over any tunnel. A virtual access interface is its holder's, whoever else is at the same
+        address: behind one NAT there may be many."""
         exact, multipoint = [], []
         for name, row in self.protected.items():
             if row.vrf or row.local != ends.local or not self._fits(row.profile, profile_name):
@@ -234,3 +280,12 @@ class Node:
         if peer.profile:
             fields["profile"] = peer.profile
         return fields
+
+
+def unlist(index: dict[K, set[int]], name: K, number: int) -> None:
+    """Take `number` from an index, and a name that has none left."""
+    numbers = index.get(name)
+    if numbers is not None:
+        numbers.discard(number)
+        if not numbers:
+            del index[name]

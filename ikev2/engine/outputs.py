@@ -1,4 +1,4 @@
-"""What the speaker wants done. `Send`, `Log` and what goes into the SAD are an IKE SA's own outputs (ikev2.engine.contract)."""
+"""What the speaker wants done. `Send`, `Keyed`, `Log` and what goes into the SAD are an IKE SA's own outputs (ikev2.engine.contract)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import Any
 
 from attrs import frozen
 
-from ikev2.engine.contract import AccessRequest, Log, PutInbound, PutOutbound, RemoveInbound, RemoveOutbound, Send
+from ikev2.engine.contract import (
+    AccessRequest,
+    Keyed,
+    Log,
+    PutInbound,
+    PutOutbound,
+    RemoveInbound,
+    RemoveOutbound,
+    Send,
+)
 from stack.events import Fact, Topic
 
 __all__ = [
     "Authorise",
+    "Keyed",
     "Log",
     "Output",
     "Post",
@@ -54,4 +64,16 @@ class Authorise:
     request: AccessRequest
 
 
-Output = Send | Publish | SyncedOut | Post | PutInbound | PutOutbound | RemoveInbound | RemoveOutbound | Authorise | Log
+Output = (
+    Send
+    | Publish
+    | SyncedOut
+    | Post
+    | PutInbound
+    | PutOutbound
+    | RemoveInbound
+    | RemoveOutbound
+    | Authorise
+    | Keyed
+    | Log
+)

@@ -41,6 +41,8 @@ class Peer:
     profile: str = ""
     ipsec: str = ""
     key: SaKey | None = None
+    asks_address: bool = False
+    """It was begun for a tunnel that asks for its address."""
     sas: list[IkeSa] = field(factory=list)
     spis: set[bytes] = field(factory=set)
     init: bytes = b""
@@ -91,14 +93,16 @@ class Peer:
 
 @define(eq=False)
 class Carriers:
-    """By which outbound SAs each neighbour can be reached, the one that it is sent to last."""
+    """By which outbound SAs each neighbour can be reached, one a peer, the one that it is sent to last."""
 
     _by_key: dict[SaKey, list[tuple[int, Sa]]] = field(factory=dict)
 
-    def put(self, peer: int, sa: Sa) -> None:
-        """It is sent to by `sa` from now on. A moved SA takes its own place."""
-        self._drop(sa.key, sa.spi, peer)
-        self._by_key.setdefault(sa.key, []).append((peer, sa))
+    def put(self, peer: int, sa: Sa) -> int | None:
+        """It is sent to by `sa` from now on. What the same peer sent by until now is forgotten: its SPI, if there was one."""
+        carriers = self._by_key.setdefault(sa.key, [])
+        before = next((one.spi for number, one in carriers if number == peer), None)
+        carriers[:] = [*(one for one in carriers if one[0] != peer), (peer, sa)]
+        return before
 
     def remove(self, peer: int, key: SaKey, spi: int) -> tuple[bool, Sa | None]:
         """Whether the neighbour was sent to by that SA, and the one that is left for it, if any."""

@@ -49,6 +49,8 @@ _DEFAULT_SETS = (
 
 _DEFAULT_POLICY = AuthorizationPolicy(DEFAULT, route_set_interface="")
 
+Esp = tuple[IpsecProfile, tuple[Proposal, ...], EspMode]
+
 _SIGNATURES = frozenset({AuthMethod.RSA_SIG, AuthMethod.ECDSA_SIG, AuthMethod.SIGNATURE})
 
 
@@ -70,7 +72,9 @@ class Profiles:
     trustpoints: Mapping[str, Material | TrustpointError] = field(factory=dict)
     addresses: Callable[[str], Iterable[bytes]] = lambda _name: ()
     _sides: dict[str, Side] = field(factory=dict, repr=False)
+    _reasons: dict[str, str] = field(factory=dict)
     _ike: dict[bytes, tuple[Proposal, ...]] = field(factory=dict)
+    _esp: dict[str, Esp | Refusal] = field(factory=dict)
 
     # --- IKE profiles -----------------------------------------------------------------------------------------------
 
@@ -79,6 +83,12 @@ class Profiles:
 
     def reason(self, profile: IkeProfile) -> str:
         """Why it cannot be used; '' if it can."""
+        known = self._reasons.get(profile.name)
+        if known is None:
+            known = self._reasons[profile.name] = self._reason(profile)
+        return known
+
+    def _reason(self, profile: IkeProfile) -> str:
         if not profile.match_remote and not profile.match_certificate:
             return "no match identity or match certificate"
         for name in profile.match_certificate:
@@ -121,16 +131,16 @@ class Profiles:
         return known
 
     def _side(self, profile: IkeProfile) -> Side:
-        loaded: list[Material] = []
+        loaded: dict[str, Material] = {}
         for name in profile.trustpoints:
             found = self.trustpoints.get(name)
             if found is None:
                 return Side(reason=f"trustpoint {name} is not defined")
             if isinstance(found, TrustpointError):
                 return Side(reason=str(found))
-            loaded.append(found)
-        proving = next((one for one in loaded if one.name not in profile.verify_only and one.own), None)
-        believing = [one for one in loaded if one.name not in profile.sign_only and one.anchors]
+            loaded[name] = found
+        proving = next((one for name, one in loaded.items() if name not in profile.verify_only and one.own), None)
+        believing = [one for name, one in loaded.items() if name not in profile.sign_only and one.anchors]
         anchors = trust_store(believing, sha1=self.config.sha1) if believing else None
         local = self.methods(profile)[0]
         if proving is None or local not in _SIGNATURES:
@@ -330,8 +340,16 @@ class Profiles:
             return next(iter(profiles.values()))
         return Refusal(f"IPsec profile {ipsec.name} names no IKEv2 profile")
 
-    def esp(self, name: str) -> tuple[IpsecProfile, tuple[Proposal, ...], EspMode] | Refusal:
+    def esp(self, name: str) -> Esp | Refusal:
         """An IPsec profile with its ESP proposals and its mode."""
+        known = self._esp.get(name)
+        if known is None:
+            known = self._offered(name)
+            if self.ipsec(name) is not None:
+                self._esp[name] = known
+        return known
+
+    def _offered(self, name: str) -> Esp | Refusal:
         ipsec = self.ipsec(name)
         if ipsec is None:
             return Refusal(f"IPsec profile {name} is not defined")

@@ -1,14 +1,14 @@
 """One IKE SA and its CHILD_SAs (RFC 7296), sans-IO: messages in, outputs out.
 
-A message is first fitted into the window (who may say what, and what was said before), then opened, and only then
-acted upon: what does not carry the peer's seal changes nothing but a counter. Its exchange is in ikev2.engine.exchange: an answer
+A message is first fitted into the window (who may say what, and what was said before), then opened, and only then acted
+upon: what does not carry the peer's seal changes nothing but a counter. Its exchange is in ikev2.engine.exchange: an answer
 goes to the task that asked, a request to the module of its kind. Timers are in ikev2.engine.timers.
 
 A rekey of the IKE SA makes another `IkeSa` (outputs `Rekeyed`, `Spawned`), with the number of this one until the speaker
 gives it another.
 
-Standards: RFC 7296; 4303 and 3948 (limits, UDP), 6023 (childless), 6989 (keys are tested), 7383 (fragments), 7427 (signatures).
-"""
+Standards: RFC 7296; 4303 and 3948 (limits, UDP), 6023 (childless), 6989 (keys are tested), 7383 (fragments), 7427
+(signatures)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attrs import define
 from ikev2.engine.contract import ChildTerms, Directory, Ends, Grant, Output, Refusal, Terms
 from ikev2.engine.core import Core, Entropy
 from ikev2.engine.exchange import auth, create, ike_rekey, inform, init
-from ikev2.engine.exchange.common import notify, notify_of
+from ikev2.engine.exchange.common import critical_in, notify, notify_of
 from ikev2.engine.exchange.delete import DeleteIke
 from ikev2.engine.fragments import Reassembly
 from ikev2.engine.sastate import IkeSaSnapshot, Settings, State
@@ -27,7 +27,7 @@ from ikev2.engine.view import view
 from ikev2.engine.window import Answered
 from ikev2.wire import decode_payloads
 from ikev2.wire.numbers import Exchange, NotifyKind, ProtocolId
-from ikev2.wire.payloads import Attribute, Delete, Encrypted, EncryptedFragment, Message, Payload, Unknown
+from ikev2.wire.payloads import Attribute, Delete, Encrypted, EncryptedFragment, Message, Payload
 from stack.wire import WireError
 
 __all__ = ["IkeSa", "IkeSaSnapshot", "Settings", "State"]
@@ -69,7 +69,8 @@ class IkeSa(Core):
         settings: Settings,
         now: float,
     ) -> tuple[IkeSa | None, list[Output]]:
-        """To a new IKE_SA_INIT request whose cookie, if any, the speaker has checked. None: refused; the outputs say so to the peer."""
+        """To a new IKE_SA_INIT request whose cookie, if any, the speaker has checked. None: refused; the outputs say so to
+        the peer."""
         sa = cls(
             number, False, ends, directory, entropy, settings, now, State.HALF_OPEN, message.initiator_spi, since=now
         )
@@ -146,7 +147,8 @@ class IkeSa(Core):
         return self._flush()
 
     def close(self, reason: str, now: float, *, retry: bool = True) -> list[Output]:
-        """Its CHILD_SAs end at once. Established, it says DELETE and is closed when that is answered, or not answered for long."""
+        """Its CHILD_SAs end at once. Established, it says DELETE and is closed when that is answered, or not answered for
+        long."""
         self.now = now
         if self.state is State.ESTABLISHED:
             close(self, reason, retry=retry)
@@ -262,8 +264,8 @@ class IkeSa(Core):
     def _request_fits(
         self, octets: bytes, message: Message, payload: Encrypted | EncryptedFragment, ends: Ends
     ) -> bool:
-        """RFC 7296 2.3: our window is one. The request before the next one is answered again, if it is the same octet by octet; any
-        other one is ignored."""
+        """RFC 7296 2.3: our window is one. The request before the next one is answered again, if it is the same octet by
+        octet; any other one is ignored."""
         if message.message_id != self.next_peer:
             known = self.answered
             if known is None or message.message_id != known.message_id or not known.datagrams:
@@ -318,7 +320,7 @@ class IkeSa(Core):
     def _answered(self, message: Message, payloads: tuple[Payload, ...], ends: Ends) -> None:
         pending = self.pending.pop(message.message_id)
         self.hear(ends)
-        if self.state is State.DELETING and not isinstance(pending.task, DeleteIke):
+        if self.state is State.DELETING and not isinstance(pending.task, DeleteIke | ike_rekey.RekeyIke):
             pending.task.dropped(self)
             return
         pending.task.answered(self, payloads)
@@ -329,10 +331,10 @@ class IkeSa(Core):
             return
         self._accept(message, octets, ends)
         exchange = message.exchange
-        strange = next((p for p in payloads if isinstance(p, Unknown) and p.critical), None)
-        if strange is not None:
+        strange = critical_in(payloads)
+        if strange:
             # RFC 7296 2.5: the whole message is rejected, and the answer says which payload type it was.
-            self.reply(exchange, notify(NotifyKind.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((strange.kind,))))
+            self.reply(exchange, notify(NotifyKind.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((strange,))))
             if exchange == Exchange.IKE_AUTH:
                 self.die("refused: an unknown critical payload", retry=False)
             return

@@ -88,9 +88,9 @@ def follow(state: State, step: Step) -> State:
 
 @frozen
 class Settings:
-    """Of an IKE SA, from the configuration. `fragmentation_mtu`: of the largest IP packet that carries IKE (RFC 7383), None: no
-    fragmentation. `first_tries`: how often a message to a peer that has not proved itself is sent; `tries`: to one that has.
-    `sha1`: also in signatures."""
+    """Of an IKE SA, from the configuration. `fragmentation_mtu`: of the largest IP packet that carries IKE (RFC 7383),
+    None: no fragmentation. `first_tries`: how often a message to a peer that has not proved itself is sent; `tries`: to one
+    that has. `sha1`: also in signatures. `key_log`: say the keys of IKE SAs (`Keyed`)."""
 
     fragmentation_mtu: int | None = 576
     first_tries: int = 5
@@ -98,12 +98,14 @@ class Settings:
     half_open: float = 30.0
     """Seconds that a responder waits for IKE_AUTH, and then for the directory's answer."""
     sha1: bool = False
+    key_log: bool = False
 
 
 @frozen
 class ChildSaSnapshot:
-    """`outbound` None: its peer is not yet sure to hold it. `replaced`: another has taken its place and it is on its way out.
-    `group`: of the exchange that made it (0: keys from the IKE SA alone). `inbound`, `outbound` hide their keys from repr."""
+    """`outbound` None: its peer is not yet sure to hold it. `replaced`: another has taken its place and it is on its way
+    out. `group`: of the exchange that made it (0: keys from the IKE SA alone). `inbound`, `outbound` hide their keys from
+    repr."""
 
     key: SaKey
     number: int
@@ -119,8 +121,8 @@ class ChildSaSnapshot:
 
 @frozen
 class IkeSaSnapshot:
-    """`suite` None: not agreed yet. `established`: when; None: not yet. `rekey_at`, `expires_at`: on the clock's scale. `auth_own`,
-    `auth_peer`: AUTH methods by number (RFC 7296 3.8), 0: not yet."""
+    """`suite` None: not agreed yet. `established`: when; None: not yet. `rekey_at`, `expires_at`: on the clock's scale.
+    `auth_own`, `auth_peer`: AUTH methods by number (RFC 7296 3.8), 0: not yet."""
 
     number: int
     initiator: bool

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Outgoing", "open_fragment", "open_whole", "plain", "seal"]
 
 _IP_AND_UDP, _MARKER, _SK = 28, 4, 32
-"""Octets of headers under an IKE message: IPv4 and UDP; the non-ESP marker; the IKE header and the Encrypted payload's own."""
+"""Octets of headers under an IKE message: IPv4 and UDP; the non-ESP marker; the IKE header and the Encrypted payload's
+own."""
 
 
 class Outgoing:

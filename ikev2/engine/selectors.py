@@ -56,7 +56,8 @@ def within(inner: Iterable[Selector], outer: Iterable[Selector]) -> bool:
 
 
 def substitute(selectors: Iterable[Selector], address: bytes) -> tuple[Selector, ...]:
-    """RFC 7296 2.23.1: a NAT has changed what the sender knew as the address of this end; selectors of one host are of `address`."""
+    """RFC 7296 2.23.1: a NAT has changed what the sender knew as the address of this end; selectors of one host are of
+    `address`."""
     return tuple(
         Selector(address, address, *one[2:]) if one.first == one.last and len(one.first) == len(address) else one
         for one in selectors

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ikev2.config import IkeProfile, Ikev2Config
+from ikev2.engine.access import is_access
 from ikev2.engine.admission import Admission, Cookies, Verdict, glance
 from ikev2.engine.authorise import request_attributes
 from ikev2.engine.contract import ChildTerms, Closed, Ends, Grant, Refusal
@@ -74,7 +75,8 @@ _ZERO_SPI = bytes(8)
 
 class Speaker:
     """`epoch`: seconds since 1970 when the clock showed 0. `materials`: trust points as they were loaded. `authorises`: an
-    embedder is asked who may come in. `kept`, `inbound`, `bundles`: what an earlier incarnation has left, and the SAD."""
+    embedder is asked who may come in. `key_log`: say the keys of IKE SAs (`Keyed`). `kept`, `inbound`, `bundles`: what an earlier
+    incarnation has left, and the SAD."""
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Speaker:
         epoch: float = 0.0,
         materials: Mapping[str, Material | TrustpointError] | None = None,
         authorises: bool = False,
+        key_log: bool = False,
         kept: Kept | None = None,
         inbound: Mapping[int, Sa] | None = None,
         bundles: Iterable[Bundle] = (),
@@ -96,6 +99,7 @@ class Speaker:
             Admission(config, Cookies(entropy)),
             Wants(entropy),
             authorises,
+            key_log,
         )
         node.profiles.addresses = node.addresses
         node.pools.configure(config.pools)
@@ -282,7 +286,7 @@ class Speaker:
         """A stranger is given state, for half a minute."""
         node = self.node
         peer = Peer(node.number(), ends, initiator=False, since=node.now, init=digest)
-        node.peers[peer.number] = peer
+        node.enter(peer)
         made = self._make(
             peer,
             lambda: IkeSa.respond(
@@ -297,7 +301,7 @@ class Speaker:
                 if isinstance(output, Send):
                     node.put(output)
             node.admission.count("IKE_SA_INIT refused")
-            node.peers.pop(peer.number, None)
+            node.leave(peer)
             for spi in peer.reserved:
                 node.esp_spis.pop(spi, None)
             return
@@ -377,16 +381,15 @@ class Speaker:
         node, request = self.node, want.request
         ends = Ends(request.local, request.remote)
         row = node.protected.get(want.key.interface)
+        negotiated = row is not None and row.negotiated
         asks = profile.config_exchange_request
         terms = node.profiles.terms(
             profile,
             ends,
             None,
             bind=not profile.match_certificate,
-            request=request_attributes(
-                negotiated=row is not None and row.negotiated and asks, authorised=bool(profile.aaa) and asks
-            ),
-            known_contact=any(peer.remote == request.remote for peer in node.living),
+            request=request_attributes(negotiated=negotiated and asks, authorised=bool(profile.aaa) and asks),
+            known_contact=bool(node.at(request.remote)),
         )
         if isinstance(terms, Refusal):
             self._not_now(want, terms.reason)
@@ -395,7 +398,8 @@ class Speaker:
             self._not_now(want, "too many SAs")
             return
         peer = Peer(node.number(), ends, True, node.now, profile.name, request.profile, want.key)
-        node.peers[peer.number] = peer
+        peer.asks_address = negotiated
+        node.enter(peer)
         node.wants.started(want, peer.number)
         node.count("initiated")
         self._told(want, "negotiating")
@@ -491,18 +495,17 @@ class Speaker:
             if gone is None:
                 return
             node.touch(key)
-            for peer in list(node.peers.values()):
+            for peer in node.called(key):
                 # What the peer has begun is the peer's to end, while the tunnel stands.
-                if peer.key == key and peer.initiator:
-                    self._let_go(peer, "no longer wanted")
+                self._let_go(peer, "no longer wanted")
             return
         want, changed = node.wants.put(key, owner, request)
         if not changed:
             return
         node.touch(key)
         want.passive = False
-        for peer in list(node.peers.values()):
-            if peer.key == key and peer.initiator and not self._still(peer, request):
+        for peer in node.called(key):
+            if not self._still(peer, request):
                 self._let_go(peer, "something else is wanted")
         if node.carried(key):
             node.wants.satisfied(want)
@@ -525,7 +528,8 @@ class Speaker:
     def _protected(self, name: str, row: ProtectedRow | None) -> None:
         node = self.node
         before = node.protected.get(name)
-        if row == before:
+        if row == before or is_access(name):
+            # What is said of a clone follows from what we have said: it moves with its peer, and goes with it.
             return
         if row is None:
             del node.protected[name]
@@ -534,6 +538,11 @@ class Speaker:
         if before is not None:
             for number in list(node.by_interface.get(name, ())):
                 self._let_go(node.peers[number], "the tunnel's protection has changed")
+        elif row is not None and row.negotiated:
+            for peer in node.called(SaKey(name)):
+                # Rows of two topics come in any order: it was begun before it was known that an address is to be asked for.
+                if peer.sas and not peer.asks_address:
+                    self._let_go(peer, "an address is to be asked for")
         for want in node.wants:
             if want.key.interface == name and not want.up:
                 want.passive = False
@@ -546,7 +555,7 @@ class Speaker:
         else:
             node.interfaces[name] = interface
         numbers = set(node.by_interface.get(name, ()))
-        if interface is not None and not name.startswith("Virtual-Access"):
+        if interface is not None and not is_access(name):
             # What is announced may be another interface's addresses.
             numbers |= {
                 peer.number
@@ -588,11 +597,10 @@ class Speaker:
         """Somebody there believes in an SA that we do not have. It is not proved, so it only makes us ask."""
         node = self.node
         node.count("ESP with an unknown SPI")
-        for peer in list(node.living):
-            if peer.remote == remote and node.now - peer.checked >= CHECK_EVERY and not peer.closing:
+        for peer in node.at(remote):
+            if node.now - peer.checked >= CHECK_EVERY and not peer.closing and peer.sa.state is State.ESTABLISHED:
                 peer.checked = node.now
-                if peer.sa.state is State.ESTABLISHED:
-                    self._check(peer)
+                self._check(peer)
 
     def _check(self, peer: Peer) -> None:
         sa, now = peer.sa, self.node.now

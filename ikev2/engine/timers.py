@@ -9,7 +9,7 @@ from ikev2.engine.children import Child, ChildState
 from ikev2.engine.contract import RemoveInbound, Send
 from ikev2.engine.exchange.create import CreateChild
 from ikev2.engine.exchange.delete import DeleteChild, DeleteIke
-from ikev2.engine.exchange.ike_rekey import RekeyIke
+from ikev2.engine.exchange.ike_rekey import RekeyIke, end
 from ikev2.engine.exchange.inform import Liveness
 from ikev2.engine.sastate import State
 
@@ -61,7 +61,7 @@ def _give_up(sa: Core) -> None:
     elif sa.state is State.REKEYED:
         sa.submit(DeleteIke("replaced", retry=False))
     elif not sa.adopted:
-        sa.submit(DeleteIke("redundant", retry=False))
+        sa.die("redundant", retry=False)
 
 
 def close(sa: Core, reason: str, *, retry: bool = True) -> None:
@@ -73,6 +73,10 @@ def close(sa: Core, reason: str, *, retry: bool = True) -> None:
     task = DeleteIke(reason, retry=retry)
     task.mark(sa)
     sa.submit(task)
+    if sa.rival is not None and sa.rival.alive:
+        # The peer may be sure already that its rekey stands.
+        end(sa, sa.rival.sa, reason)
+    sa.rival = None
 
 
 # --- CHILD_SAs ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """Message ids, retransmission and cached answers (RFC 7296 2.1 to 2.3), and what an exchange of ours is.
 
-Our window, which is how many requests the peer may have under way, is one: we never say SET_WINDOW_SIZE. The peer's is one unless
-it does.
-"""
+Our window, which is how many requests the peer may have under way, is one: we never say SET_WINDOW_SIZE. The peer's is one
+unless it does."""
 
 from __future__ import annotations
 
@@ -39,7 +38,8 @@ MAX_OWN_WINDOW = 4
 
 @frozen
 class Schedule:
-    """How often a request is sent (`tries`), and when again: `first` seconds later, then each time `factor` times longer."""
+    """How often a request is sent (`tries`), and when again: `first` seconds later, then each time `factor` times
+    longer."""
 
     tries: int
     first: float = FIRST_INTERVAL
@@ -47,9 +47,9 @@ class Schedule:
 
 
 class Task:
-    """An exchange that we begin. `alone`: nothing else of ours may be under way. `child`: the CHILD_SA it is about (0: none); one
-    exchange of ours at a time is about a CHILD_SA. `makes`: it creates, rekeys or closes a CHILD_SA, which RFC 7296 2.25.2 keeps
-    apart from rekeying the IKE SA. `not_before`: it waits until then."""
+    """An exchange that we begin. `alone`: nothing else of ours may be under way. `child`: the CHILD_SA it is about (0:
+    none); one exchange of ours at a time is about a CHILD_SA. `makes`: it creates, rekeys or closes a CHILD_SA, which RFC
+    7296 2.25.2 keeps apart from rekeying the IKE SA. `not_before`: it waits until then."""
 
     exchange: int = Exchange.INFORMATIONAL
     alone: bool = False
@@ -67,7 +67,7 @@ class Task:
 
     def lost(self, sa: Core) -> None:
         """No answer came. RFC 7296 2.4: then the IKE SA is dead."""
-        sa.die("no answer from the peer")
+        sa.die("no answer from the peer", silent=True)
 
     def dropped(self, sa: Core) -> None:
         """It will not be carried out, or not be answered: the IKE SA is over."""

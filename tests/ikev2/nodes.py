@@ -106,6 +106,8 @@ class World:
     nodes: dict[bytes, Node] = field(factory=dict)
     wire: list[tuple[float, bytes, Ends]] = field(factory=list)
     drop: Callable[[bytes, bytes, bytes], bool] = lambda _octets, _source, _destination: False
+    nat: dict[bytes, tuple[bytes, int]] = field(factory=dict)
+    """Address inside -> (address outside, what is added to ports)."""
     _queue: list[tuple[float, int, Callable[[], None]]] = field(factory=list)
     _order: Any = field(factory=count)
 
@@ -123,6 +125,12 @@ class World:
         if self.drop(octets, ends.local, ends.remote):
             return
         there = Ends(ends.remote, ends.local, ends.remote_port, ends.local_port)
+        if ends.local in self.nat:
+            outside, shift = self.nat[ends.local]
+            there = evolve(there, remote=outside, remote_port=ends.local_port + shift)
+        for inside, (outside, shift) in self.nat.items():
+            if ends.remote == outside and ends.remote_port - shift in (500, 4500):
+                there = evolve(there, local=inside, local_port=ends.remote_port - shift)
         self.later(DELAY, lambda: self.deliver(octets, there))
 
     def deliver(self, octets: bytes, ends: Ends) -> None:

@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 from ikev2.config import AuthMethod, IkeProposal, TransformSet
 from ikev2.crypto.suites import esp_proposals, ike_proposals
 from ikev2.engine import contract as c
+from ikev2.engine.children import LINGER
 from ikev2.engine.sa import IkeSa, Settings, State
 from ikev2.pki.credentials import PskCredential, Trust
 from ikev2.wire import (
@@ -45,6 +46,7 @@ from ikev2.wire import (
 from stack.esp import Selector
 from stack.events import SaKey
 from stack.tables.sad import Sa
+from tests.ikev2 import pki
 
 A, B = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
 PSK = b"a secret that both know"
@@ -83,9 +85,10 @@ class Directory:
     base: int = 0x1000
     count: int = 0
     anchors: bytes = b""
+    wall: float = 1.8e9
 
     def epoch(self) -> float:
-        return 1.8e9
+        return self.wall
 
     def ike_proposals(self, ends: c.Ends) -> tuple:
         return self.proposals
@@ -466,7 +469,9 @@ class Pair:
                 there = side.peer.inbound.get(row.spi)
                 if there is None:
                     # A new CHILD_SA, no rekey: its responder cannot know when the initiator has the answer.
-                    assert self._new(side, row.spi), f"{side.name} sends {key} by {row.spi:#x}, which the other end cannot receive"
+                    assert self._new(side, row.spi), (
+                        f"{side.name} sends {key} by {row.spi:#x}, which the other end cannot receive"
+                    )
                 else:
                     assert there.encryption == row.encryption, "the two ends have different keys"
                     assert there.salt == row.salt
@@ -512,3 +517,56 @@ def _opened(source: Side, octets: bytes, message: Message, last: Encrypted) -> t
             return decode_payloads(last.first, plain)
     # Said on behalf of a successor that is only being announced.
     return ()
+
+
+def with_certificates(spoke: pki.Leaf, hub: pki.Leaf) -> Pair:
+    """Not joined yet: A is the spoke R3, B the hub R1."""
+    trust = pki.trust()
+    pair = Pair.of(
+        a_terms={"credential": spoke.credential(), "trust": trust},
+        b_terms={"credential": hub.credential(), "trust": trust},
+    )
+    a, b = Identity(2, b"R3-spoke.cisco.com"), Identity(2, b"R1-hub.cisco.com")
+    pair.a.directory.ours = evolve(pair.a.directory.ours, local=a, remote=b)
+    pair.b.directory.ours = evolve(pair.b.directory.ours, local=b, remote=a)
+    pair.b.directory.anchors = trust.requests()
+    pair.a.directory.wall = pair.b.directory.wall = pki.NOW - pair.now
+    return pair
+
+
+REKEY = "N(REKEY_SA) N(USE_TRANSPORT_MODE) SA No TSi TSr"
+REKEYED = "N(USE_TRANSPORT_MODE) SA No TSi TSr"
+PFS = "N(REKEY_SA) N(USE_TRANSPORT_MODE) SA No KE TSi TSr"
+LOW, HIGH = bytes(32), b"\xff" * 32
+MID, MID2 = b"\x55" * 32, b"\xaa" * 32
+
+
+def step(pair: Pair, names: str | None = None, *, to: Side | None = None) -> Flight:
+    """Deliver the first message (to `to`); it must say `names`."""
+    flight = pair.next(to)
+    if names is not None:
+        assert flight.names == names, flight
+    return pair.deliver(flight)
+
+
+def hold(pair: Pair, names: str | None = None, *, to: Side | None = None) -> Flight:
+    """Keep the first message (to `to`) back; it must say `names`."""
+    flight = pair.next(to)
+    if names is not None:
+        assert flight.names == names, flight
+    return flight
+
+
+def proposals(*sets: TransformSet, pfs: int | None = None) -> tuple:
+    return esp_proposals(sets or (TransformSet("t"),), esn=True, pfs_group=pfs)
+
+
+def settle(pair: Pair) -> None:
+    pair.run()
+    pair.advance(LINGER + 1)
+    pair.one_pair()
+
+
+def rows(side: Side) -> tuple[set[int], set[int]]:
+    """SPIs: what is received by, what is sent by."""
+    return set(side.inbound), {row.spi for row in side.outbound.values()}

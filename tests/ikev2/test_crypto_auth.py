@@ -198,7 +198,8 @@ def test_sha1_is_for_the_switch_to_allow() -> None:
     legacy = sign(key("rsa2048"), OCTETS, peer_hashes=None, legacy=True)
     key("rsa2048").public_key().verify(legacy.octets, OCTETS, padding.PKCS1v15(), hashes.SHA1())
     verify(key("rsa2048").public_key(), legacy, OCTETS, sha1=True)
-    refuses(AuthReason.WRONG, "rsa2048", legacy)
+    refuses(AuthReason.OLD_HASH, "rsa2048", legacy)
+    refuses(AuthReason.WRONG, "rsa2048", Auth(1, legacy.octets[:-1] + bytes((legacy.octets[-1] ^ 1,))))
     without = sign(key("rsa2048"), OCTETS, peer_hashes=None)
     key("rsa2048").public_key().verify(without.octets, OCTETS, padding.PKCS1v15(), hashes.SHA256())
 

@@ -28,11 +28,13 @@ from stack.events import (
     BindingOffered,
     EndpointOffered,
     InterfaceKind,
+    ProtectedRow,
     RouteOffered,
     SaKey,
     SaMoved,
     SaState,
     SaWanted,
+    TunnelProtected,
     Via,
 )
 from stack.policy.lists import AccessEntry, AccessList
@@ -88,6 +90,7 @@ def clone(hub: Node) -> None:
     for name, row in hub.table(AccessWanted).items():
         if name not in hub.interfaces:
             hub.interface(name, "10.0.0.1/32")
+            hub.hear(TunnelProtected, {name: ProtectedRow(row.profile, row.local, row.remote)})
         assert row.template == "Virtual-Template1"
 
 
@@ -373,21 +376,71 @@ def test_mgre_hub_learns_endpoints() -> None:
     assert hub.table(AccessWanted) == {}
 
 
-def test_a_peer_behind_a_nat_moves() -> None:
+INSIDE, OUTSIDE, ELSEWHERE = (parse_address(a) for a in ("172.16.0.2", "203.0.113.5", "203.0.113.9"))
+
+
+def behind_nat(world: World) -> Node:
+    world.nat[INSIDE] = (OUTSIDE, 20000)
+    spoke = world.node("spoke1", "172.16.0.2", spoke_config("spoke1"))
+    spoke.protect("Tunnel0", "172.16.0.2", HUB, negotiated=True)
+    spoke.want("Tunnel0", "172.16.0.2", HUB)
+    return spoke
+
+
+def test_rfc7296_2_23_a_spoke_behind_a_nat() -> None:
     world = World()
     hub = make_hub(world)
-    spoke = make_spoke(world, 1)
+    spoke = behind_nat(world)
     come_up(world, hub, spoke)
-    spi = next(iter(hub.sad.inbound))
-    peer = next(iter(hub.speaker.node.peers.values()))
-    peer.sa.nat_peer = True
-    hub.fact(SaMoved(spi, parse_address("198.51.100.9"), 61000))
-    assert hub.table(AccessWanted)["Virtual-Access1"].remote == parse_address("198.51.100.9")
     outbound = hub.outbound(SaKey("Virtual-Access1"))
     assert outbound is not None
-    assert outbound.remote == parse_address("198.51.100.9")
+    assert (outbound.remote, outbound.ports, outbound.form.udp) == (OUTSIDE, (4500, 24500), True)
+    assert hub.table(AccessWanted)["Virtual-Access1"].remote == OUTSIDE
+    assert set(hub.table(RouteOffered)) == {P("10.0.0.10/32")}
+    ike = hub.snapshot().ikes[0]
+    assert (ike.nat_remote, ike.nat_local, ike.ends.remote_port) == (True, False, 24500)
+
+
+def test_I16_a_peer_behind_a_nat_moves() -> None:
+    """The NAT forgets, and maps it anew: the next packet that is authenticated says where it is now."""
+    world = World()
+    hub = make_hub(world)
+    spoke = behind_nat(world)
+    come_up(world, hub, spoke)
+    key = SaKey("Virtual-Access1")
+    before = hub.outbound(key)
+    assert before is not None
+    before.use.sequence = 4711
+    spi = next(iter(hub.sad.inbound))
+    hub.fact(SaMoved(spi, ELSEWHERE, 61000))
+    outbound = hub.outbound(key)
+    assert outbound is not None
+    assert (outbound.remote, outbound.ports[1]) == (ELSEWHERE, 61000)
+    # a key is never used with a counter that began anew
+    assert outbound.use is before.use
+    assert hub.table(AccessWanted)["Virtual-Access1"].remote == ELSEWHERE
     assert hub.up("Virtual-Access1")
-    hub.fact(SaMoved(999, parse_address("198.51.100.9"), 61000))
+    # an IKE message does it too
+    world.nat[INSIDE] = (OUTSIDE, 30000)
+    spoke.interface("Tunnel0", "10.0.0.201/32")
+    world.run(1)
+    assert hub.table(AccessWanted)["Virtual-Access1"].remote == OUTSIDE
+    assert hub.snapshot().ikes[0].ends.remote_port == 34500
+    assert hub.gaps == []
+    hub.fact(SaMoved(999, ELSEWHERE, 61000))
+
+
+def test_what_is_wanted_may_be_heard_before_what_for() -> None:
+    world = World()
+    hub = make_hub(world)
+    spoke = world.node("spoke1", "192.0.2.11", spoke_config("spoke1"))
+    spoke.want("Tunnel0", "192.0.2.11", HUB)
+    world.run(0.015)
+    spoke.protect("Tunnel0", "192.0.2.11", HUB, negotiated=True)
+    come_up(world, hub, spoke)
+    assert list(spoke.table(AddressOffered)) == [("Tunnel0", parse_address("10.0.0.10"))]
+    world.run(LINGER + 40)
+    assert len(hub.snapshot().ikes) == 1
 
 
 # --- the embedder ---------------------------------------------------------------------------------------------------------

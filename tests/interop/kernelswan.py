@@ -83,7 +83,7 @@ class KernelSwan:
 
     def mark(self) -> int:
         """How long its log is, for `since`."""
-        return int(self._uml.run(f"wc -c <{RUN}/charon.log"))
+        return int(self._uml.run(f"wc -c <{RUN}/charon.log").split()[-1])  # behind the console's echo
 
     def since(self, mark: int) -> str:
         """Its log from then on."""

@@ -21,6 +21,8 @@ READY_WITHIN = 30.0
 class Node:
     """`bindings`: interface -> device of the namespace."""
 
+    module = "stack.cli"
+
     def __init__(self, namespace: Namespace, config: str, bindings: Mapping[str, str], folder: Path) -> None:
         self.namespace = namespace
         self.name = namespace.name
@@ -35,7 +37,7 @@ class Node:
 
     def start(self) -> None:
         self.file.write_text(self.config)
-        command = [sys.executable, "-m", "stack.cli", "run", str(self.file), "--name", self.name]
+        command = [sys.executable, "-m", self.module, "run", str(self.file), "--name", self.name]
         command += ["--control", str(self.socket)]
         for interface, device in self.bindings.items():
             command += ["--bind", f"{interface}={device}"]

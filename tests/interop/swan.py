@@ -25,6 +25,7 @@ charon-systemd {{
   filelog {{
     log {{
       path = {folder}/charon.log
+      ike_name = yes
       default = 1
       ike = 2
       cfg = 2

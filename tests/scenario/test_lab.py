@@ -15,52 +15,59 @@ from stack.lab.run import EXIT_RED, EXIT_WRONG, run_lab
 from stack.lab.scenario import ScenarioError, load
 from tests.conftest import require_root
 
-MGRE = load("mgre")
+LABS = {name: load(name) for name in ("ipsec", "mgre")}
+MGRE = LABS["mgre"]
 
 
-def verdict(capsys: pytest.CaptureFixture[str], **named: Any) -> tuple[int, dict[str, bool], str]:
-    code = run_lab("mgre", as_json=True, **named)
+def verdict(
+    capsys: pytest.CaptureFixture[str], lab: str = "mgre", **named: Any
+) -> tuple[int, dict[str, bool], str]:
+    code = run_lab(lab, as_json=True, **named)
     printed = capsys.readouterr().out
     rows = json.loads(printed)["rows"]
     return code, {row["name"]: row["ok"] for row in rows}, printed
 
 
-def test_mgre_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    code, rows, printed = verdict(capsys, backend="memory")
+@pytest.mark.parametrize("lab", LABS)
+def test_a_lab_in_memory(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows, printed = verdict(capsys, lab, backend="memory")
     assert code == 0, printed
-    assert list(rows) == [check.name for check in MGRE.checks]
+    assert list(rows) == [check.name for check in LABS[lab].checks]
 
 
-def test_the_same_seed_gives_the_same_verdict_whatever_the_hash_seed() -> None:
+@pytest.mark.parametrize("lab", LABS)
+def test_the_same_seed_gives_the_same_verdict_whatever_the_hash_seed(lab: str) -> None:
     """What was seen and the virtual seconds it took, row by row, from processes that order their sets differently."""
     verdicts = []
     for seed in ("1", "2"):
-        command = [sys.executable, "-m", "stack.cli", "lab", "mgre", "--backend", "memory", "--json"]
+        command = [sys.executable, "-m", "stack.cli", "lab", lab, "--backend", "memory", "--json"]
         done = subprocess.run(
             command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60
         )
         verdicts.append(json.loads(done.stdout)["rows"])
-    assert len(verdicts[0]) == len(MGRE.checks)
+    assert len(verdicts[0]) == len(LABS[lab].checks)
     assert verdicts[0] == verdicts[1]
 
 
-@pytest.mark.parametrize("name", sorted(MGRE.sabotage))
-def test_sabotage_turns_its_rows_red(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, rows, printed = verdict(capsys, backend="memory", sabotage=name)
+@pytest.mark.parametrize(("lab", "name"), [(lab, name) for lab in LABS for name in sorted(LABS[lab].sabotage)])
+def test_sabotage_turns_its_rows_red(lab: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows, printed = verdict(capsys, lab, backend="memory", sabotage=name)
     assert code == EXIT_RED, printed
-    assert not [row for row in MGRE.sabotage[name].red if rows[row]], printed
+    assert not [row for row in LABS[lab].sabotage[name].red if rows[row]], printed
 
 
-def test_every_row_has_a_sabotage() -> None:
-    noticed = {row for sabotage in MGRE.sabotage.values() for row in sabotage.red}
-    assert {check.name for check in MGRE.checks} - noticed == set()
+@pytest.mark.parametrize("lab", LABS)
+def test_every_row_has_a_sabotage(lab: str) -> None:
+    noticed = {row for sabotage in LABS[lab].sabotage.values() for row in sabotage.red}
+    assert {check.name for check in LABS[lab].checks} - noticed == set()
 
 
 @pytest.mark.root
 @pytest.mark.slow
-def test_mgre_on_real_packets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("lab", LABS)
+def test_a_lab_on_real_packets(lab: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     require_root()
-    code, _, printed = verdict(capsys, backend="netns", capture=tmp_path)
+    code, _, printed = verdict(capsys, lab, backend="netns", capture=tmp_path)
     assert code == 0, printed
     assert {path.name for path in tmp_path.iterdir()} == {"lab.pcapng", "profile"}
 
@@ -78,7 +85,7 @@ def test_sabotage_on_real_packets(name: str, capsys: pytest.CaptureFixture[str])
 
 def test_what_is_no_scenario_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_lab("nosuch") == EXIT_WRONG
-    assert "there are: mgre" in capsys.readouterr().err
+    assert "there are: ipsec, mgre" in capsys.readouterr().err
     assert run_lab("mgre", sabotage="nosuch") == EXIT_WRONG
     assert "wrong-key" in capsys.readouterr().err
 

@@ -107,7 +107,8 @@ def _selectors(payloads: Iterable[Payload]) -> tuple[tuple[Selector, ...], tuple
 def _behind_nat(
     sa: Core, own: tuple[Selector, ...], far: tuple[Selector, ...]
 ) -> tuple[tuple[Selector, ...], tuple[Selector, ...]]:
-    """RFC 7296 2.23.1: in transport mode the peer's selectors hold addresses as it knows them; ours are those of the IKE SA."""
+    """RFC 7296 2.23.1: in transport mode the peer's selectors hold addresses as it knows them; ours are those of the IKE
+    SA."""
     if sa.nat_own:
         own = substitute(own, sa.ends.local)
     if sa.nat_peer:
@@ -116,7 +117,8 @@ def _behind_nat(
 
 
 def accept(sa: Core, wanted: Offer, payloads: tuple[Payload, ...], *, auth: bool) -> tuple[Agreed, int] | Failure:
-    """As initiator: (what the responder agreed to, its SPI). It may choose and narrow, and nothing else (RFC 7296 2.7, 2.9)."""
+    """As initiator: (what the responder agreed to, its SPI). It may choose and narrow, and nothing else (RFC 7296 2.7,
+    2.9)."""
     answer = first_of(payloads, SecurityAssociation)
     if answer is None:
         return Failure(NotifyKind.INVALID_SYNTAX, "no SA payload in the answer")
@@ -145,8 +147,8 @@ def choose(
     old: tuple[ChildTerms, Agreed] | None = None,
     narrower: tuple[Selector, ...] = (),
 ) -> tuple[Choice, ChildTerms] | Failure:
-    """As responder. `old`: of the CHILD_SA that is rekeyed, which the new one may not be wider than (RFC 7296 2.9.2); without it
-    the directory says what is wanted. `narrower`: the peer's side goes no further."""
+    """As responder. `old`: of the CHILD_SA that is rekeyed, which the new one may not be wider than (RFC 7296 2.9.2);
+    without it the directory says what is wanted. `narrower`: the peer's side goes no further."""
     offered = first_of(payloads, SecurityAssociation)
     far_asked, own_asked = _selectors(payloads)
     if offered is None or not far_asked or not own_asked:

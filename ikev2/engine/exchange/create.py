@@ -4,10 +4,10 @@
                                       <--  HDR, SK {[N(USE_TRANSPORT_MODE)], SA, Nr, [KEr], TSi, TSr}
 
 Two rekeys of one CHILD_SA at once (2.8.1): both are answered, so for a moment there are three pairs. Of the four nonces the
-lowest decides: the pair that came of its exchange is deleted by who began that exchange, and the old pair by who began the other.
-Each end knows all four nonces when the answer to its own request is here. Until then the peer's new pair is received by, and sent
-by only once a packet came on it or the peer deleted the old pair; the peer can do both only if it is sure of it.
-"""
+lowest decides: the pair that came of its exchange is deleted by who began that exchange, and the old pair by who began the
+other. Each end knows all four nonces when the answer to its own request is here. Until then the peer's new pair is received
+by, and sent by only once a packet came on it or the peer deleted the old pair; the peer can do both only if it is sure of
+it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_GROUP_TRIES", "REFUSED_RETRY", "RETRY", "CreateChild", "delete", "respond"]
 
 RETRY = 3.0
-"""Seconds, and up to as many more, until a request is repeated that TEMPORARY_FAILURE was said to (RFC 7296 2.25: not at once)."""
+"""Seconds, and up to as many more, until a request is repeated that TEMPORARY_FAILURE was said to (RFC 7296 2.25: not at
+once)."""
 REFUSED_RETRY = 30.0
 """As above, after a rekey that was refused outright. The old CHILD_SA goes on until its own end."""
 MAX_GROUP_TRIES = 3
@@ -102,11 +103,16 @@ class CreateChild(Task):
 
     def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
         error = error_in(payloads)
+        buried, sa.buried = sa.buried, ()
         if error is not None:
             self._refused(sa, error)
             return
         made = self._complete(sa, payloads)
-        if isinstance(made, Failure):
+        if isinstance(made, Child) and made.outbound.spi in buried:
+            # The peer's DELETE of it has overtaken its answer.
+            self.dropped(sa)
+            self._fail(sa, "the peer has deleted it already", soon=True)
+        elif isinstance(made, Failure):
             self._broken(sa, made)
         elif self.old is not None:
             self._replace(sa, self.old, made, min(self.nonce, _nonce(payloads)))
@@ -141,8 +147,8 @@ class CreateChild(Task):
     def _replace(self, sa: Core, old: Child, child: Child, lowest: bytes) -> None:
         rival = old.rival
         if old.doomed or (rival is not None and lowest < rival.lowest):
-            # RFC 7296 2.8.1: "the SA created with the lowest of the four nonces SHOULD be closed by the endpoint that created it".
-            # It was never put to use.
+            # RFC 7296 2.8.1: "the SA created with the lowest of the four nonces SHOULD be closed by the endpoint that
+            # created it". It was never put to use.
             child.redundant = True
             sa.children[child.number] = child
             sa.submit(DeleteChild(child.number))
@@ -300,7 +306,7 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
         return notify(NotifyKind.NO_ADDITIONAL_SAS)
     chosen = choose(sa, payloads, auth=False, old=(old.terms, old.agreed) if old else None)
     if isinstance(chosen, Failure):
-        sa.log("CREATE_CHILD_SA refused", "notice", reason=chosen.reason)
+        sa.log("CREATE_CHILD_SA refused", "info", reason=chosen.reason)
         return notify(chosen.notify)
     choice, terms = chosen
     key, shared = None, b""
@@ -312,7 +318,7 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
             key = new_key(ke.group, sa.entropy)
             shared = key.shared(ke.octets)
         except DhError as error:
-            sa.log("CREATE_CHILD_SA refused", "notice", reason=str(error))
+            sa.log("CREATE_CHILD_SA refused", "info", reason=str(error))
             return notify(NotifyKind.INVALID_SYNTAX)
     return _create(sa, choice, terms, nonce, key, shared, old)
 

@@ -48,7 +48,7 @@ class DeleteChild(Task):
             child.state = ChildState.DELETING
         return [Delete(ProtocolId.ESP, (self.child.to_bytes(4),))]
 
-    def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
+    def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:  # noqa: ARG002  (whatever it says)
         child = sa.children.get(self.child)
         if child is not None:
             sas.gone(sa, child, "deleted")
@@ -78,7 +78,7 @@ class DeleteIke(Task):
         self.mark(sa)
         return [Delete(ProtocolId.IKE)]
 
-    def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
+    def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:  # noqa: ARG002  (whatever it says)
         sa.die(self.reason, retry=self.retry)
 
     def lost(self, sa: Core) -> None:

@@ -3,11 +3,10 @@
     HDR, SK {SA, Ni, KEi}  -->
                            <--  HDR, SK {SA, Nr, KEr}
 
-The successor takes over the CHILD_SAs; who began deletes the old IKE SA, by the old one. If both begin at once there are two
-successors for a moment, and the lowest of the four nonces decides as it does for CHILD_SAs: that one is deleted, by itself, by who
-began it. The peer's (our `Rival`) is reachable at once, but has no CHILD_SA and leaves requests about them unanswered until it
-is known which of the two stands.
-"""
+The successor takes over the CHILD_SAs; who began deletes the old IKE SA, by the old one. If both begin at once there are
+two successors for a moment, and the lowest of the four nonces decides as it does for CHILD_SAs: that one is deleted, by
+itself, by who began it. The peer's (our `Rival`) is reachable at once, but has no CHILD_SA and leaves requests about them
+unanswered until it is known which of the two stands."""
 
 from __future__ import annotations
 
@@ -30,12 +29,13 @@ from ikev2.wire.payloads import KeyExchange, Nonce, Notify, Payload, Proposal, S
 if TYPE_CHECKING:
     from ikev2.engine.core import Core
 
-__all__ = ["UNADOPTED", "WAIT_FOR_DELETE", "RekeyIke", "Rival", "hand_over", "is_ike_offer", "respond"]
+__all__ = ["UNADOPTED", "WAIT_FOR_DELETE", "RekeyIke", "Rival", "end", "hand_over", "is_ike_offer", "respond"]
 
 WAIT_FOR_DELETE = 30.0
-"""Seconds that a replaced IKE SA waits for the DELETE of who began the rekey; then it says it itself."""
+"""Seconds that a replaced IKE SA waits for the DELETE of who began the rekey; then it says it itself. A redundant one waits
+as long for its maker's, and is forgotten then."""
 UNADOPTED = 90.0
-"""Seconds after which a successor that was not decided about is given up. Longer than any request of ours is repeated."""
+"""Seconds after which a successor that was not decided about is forgotten. Longer than any request of ours is repeated."""
 
 
 @define(eq=False)
@@ -73,6 +73,18 @@ def hand_over(old: Core, new: Core) -> None:
     old.say(Rekeyed(new))
 
 
+def end(old: Core, new: Core, reason: str) -> None:
+    """`new`, a successor of `old` that is not wanted, is reachable until the peer has heard of its end."""
+    new.adopted = False
+    old.say(Spawned(new))
+    task = DeleteIke(reason, retry=False)
+    task.mark(new)
+    new.submit(task)
+    new.pump()
+    old.out += new.out
+    new.out = []
+
+
 class RekeyIke(Task):
     exchange = Exchange.CREATE_CHILD_SA
     alone = True
@@ -105,6 +117,12 @@ class RekeyIke(Task):
 
     def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
         error = error_in(payloads)
+        if sa.state is State.DELETING:
+            # We close; so does what our rekey has made, to which the peer may have moved already.
+            made = said(error) if error is not None else self._complete(sa, payloads)
+            if not isinstance(made, str):
+                end(sa, made[0], "deleted")
+            return
         made = said(error) if error is not None else self._complete(sa, payloads)
         rival = sa.rival
         if not isinstance(made, str):
@@ -141,16 +159,12 @@ class RekeyIke(Task):
         rival = sa.rival
         if rival is not None and rival.alive and lowest < rival.lowest:
             # RFC 7296 2.8.2: ours was made with the lowest nonce: we delete it, and the peer the old one.
-            new.adopted = False
-            sa.say(Spawned(new))
-            new.submit(DeleteIke("redundant", retry=False))
-            new.pump()
-            sa.out += new.out
-            new.out = []
+            end(sa, new, "redundant")
             rival.win(sa)
             return
         if rival is not None:
-            sa.rival = None
+            # Its maker deletes it; unless it has forgotten it, having heard our DELETE of the old one before our answer.
+            rival.sa.give_up_at = sa.now + WAIT_FOR_DELETE
         hand_over(sa, new)
         sa.submit(DeleteIke("replaced", retry=False))
 
@@ -168,7 +182,7 @@ class RekeyIke(Task):
     def lost(self, sa: Core) -> None:
         if sa.rival is not None and sa.rival.alive and sa.state is State.ESTABLISHED:
             sa.rival.win(sa)
-        sa.die("no answer from the peer")
+        sa.die("no answer from the peer", silent=True)
 
 
 def _successor(
@@ -202,7 +216,7 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
         return notify(NotifyKind.INVALID_SYNTAX)
     chosen = choose_ike(sa.directory.ike_proposals(sa.ends), offer.proposals)
     if isinstance(chosen, Mismatch):
-        sa.log("IKE SA rekey refused", "notice", reason=chosen.reason)
+        sa.log("IKE SA rekey refused", "info", reason=chosen.reason)
         return notify(NotifyKind.NO_PROPOSAL_CHOSEN)
     _, answer, suite = chosen
     if len(answer.spi) != 8 or not any(answer.spi):
@@ -213,7 +227,7 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
         key = new_key(suite.group, sa.entropy)
         shared = key.shared(ke.octets)
     except DhError as error:
-        sa.log("IKE SA rekey refused", "notice", reason=str(error))
+        sa.log("IKE SA rekey refused", "info", reason=str(error))
         return notify(NotifyKind.INVALID_SYNTAX)
     spi, own_nonce = sa.directory.ike_spi(), sa.entropy(NONCE)
     new = _successor(sa, suite, shared, nonce.octets, own_nonce, answer.spi, spi, initiator=False)

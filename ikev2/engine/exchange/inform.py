@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DPD_TRIES", "Liveness", "PushConfig", "respond"]
 
+MAX_BURIED = 16
+"""SPIs remembered that the peer has deleted and we do not know yet."""
 DPD_TRIES = 5
 """Requests, `Dpd.retry` seconds apart, after which a peer that does not answer is dead."""
 
@@ -43,7 +45,7 @@ class Liveness(Task):
         """It lives: that it was heard is noted for every answer."""
 
     def lost(self, sa: Core) -> None:
-        sa.die("dead peer: no answer to liveness checks")
+        sa.die("dead peer: no answer to liveness checks", silent=True)
 
 
 class PushConfig(Task):
@@ -54,7 +56,7 @@ class PushConfig(Task):
     def __init__(self, attributes: tuple[Attribute, ...]) -> None:
         self.attributes = attributes
 
-    def build(self, sa: Core) -> list[Payload] | None:
+    def build(self, sa: Core) -> list[Payload] | None:  # noqa: ARG002  (it may always be said)
         return [Configuration(ConfigKind.SET, self.attributes)]
 
     def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
@@ -93,15 +95,16 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload] | None:
 
 
 def _delete_ike(sa: Core) -> None:
-    replaced = sa.state is State.REKEYED
-    if sa.rival is not None and sa.state is State.ESTABLISHED:
+    if sa.rival is not None and sa.rival.alive and sa.state is State.ESTABLISHED:
         # RFC 7296 2.25.2: our own rekey is forgotten; the peer's has made this one's successor.
         sa.rival.win(sa)
-        replaced = True
     sa.reply(Exchange.INFORMATIONAL, [])
-    ours = sa.state is State.DELETING
-    reason = "replaced" if replaced else "deleted by both" if ours else "deleted by the peer"
-    sa.die(reason, retry=not replaced, peer=not replaced and not ours)
+    if sa.heir is not None or not sa.adopted:
+        sa.die("replaced" if sa.heir is not None else "redundant", retry=False)
+    elif sa.state is State.DELETING:
+        sa.die("deleted by both")
+    else:
+        sa.die("deleted by the peer", peer=True)
 
 
 def _delete_children(sa: Core, spis: tuple[bytes, ...]) -> list[bytes]:
@@ -109,7 +112,10 @@ def _delete_children(sa: Core, spis: tuple[bytes, ...]) -> list[bytes]:
     own = []
     for spi in spis:
         child = sas.by_peer_spi(sa, spi)
-        if child is not None and deleted(sa, child):
+        if child is None:
+            if sa.busy():
+                sa.buried = (*sa.buried, int.from_bytes(spi))[-MAX_BURIED:]
+        elif deleted(sa, child):
             own.append(child.number.to_bytes(4))
     return own
 
@@ -117,7 +123,7 @@ def _delete_children(sa: Core, spis: tuple[bytes, ...]) -> list[bytes]:
 def _configured(sa: Core, configuration: Configuration) -> list[Payload]:
     terms = sa.terms
     if terms is None or not terms.accept_set:
-        sa.log("configuration refused", "notice", reason="the profile takes none")
+        sa.log("configuration refused", "info", reason="the profile takes none")
         return [Configuration(ConfigKind.ACK)]
     sa.say(Configured(ConfigKind.SET, configuration.attributes))
     # RFC 7296 3.15: CFG_ACK has the attributes that were taken, with a length of zero.

@@ -3,10 +3,10 @@
     HDR, [N(COOKIE)], SAi1, KEi, Ni, N(NAT_DETECTION_*), N(...)  -->
                                               <--  HDR, SAr1, KEr, Nr, N(NAT_DETECTION_*), [CERTREQ], N(...)
 
-Nothing here is authenticated. An initiator believes no refusal: it notes it, and waits for a better answer until it has asked
-often enough (RFC 7296 2.21.1). COOKIE and INVALID_KE_PAYLOAD make it ask again, at most MAX_ROUNDS times in all. The key of each
-group that it has tried is kept until then, so that a forged INVALID_KE_PAYLOAD cannot spoil an answer that is on its way.
-"""
+Nothing here is authenticated. An initiator believes no refusal: it notes it, and waits for a better answer until it has
+asked often enough (RFC 7296 2.21.1). COOKIE and INVALID_KE_PAYLOAD make it ask again, at most MAX_ROUNDS times in all. The
+key of each group that it has tried is kept until then, so that a forged INVALID_KE_PAYLOAD cannot spoil an answer that is
+on its way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ from ikev2.crypto.keys import ike_keys
 from ikev2.crypto.sealing import sealers
 from ikev2.crypto.suites import IkeSuite, Mismatch, accept_ike, choose_ike, groups_of
 from ikev2.engine.contract import ChildTerms, Ends
-from ikev2.engine.exchange.common import NONCE, all_of, error_in, first_of, good_nonce, notify, notify_of, said
+from ikev2.engine.exchange.common import (
+    NONCE,
+    all_of,
+    critical_in,
+    error_in,
+    first_of,
+    good_nonce,
+    notify,
+    notify_of,
+    said,
+)
 from ikev2.engine.sastate import Step
 from ikev2.engine.sealed import Outgoing, plain
 from ikev2.engine.window import Schedule, Task
@@ -198,7 +208,7 @@ def _note(sa: Core, reason: str) -> None:
     sa.drop("refused without authentication")
     if sa.refusal != reason:
         sa.refusal = reason
-        sa.log("refusal that proves nothing", "notice", reason=reason, remote=sa.ends.remote)
+        sa.log("refusal that proves nothing", "info", reason=reason, remote=sa.ends.remote)
 
 
 def _take(sa: Core, task: Init, octets: bytes, message: Message) -> str:
@@ -211,6 +221,8 @@ def _take(sa: Core, task: Init, octets: bytes, message: Message) -> str:
     )
     if answer is None or ke is None or nonce is None or not good_nonce(nonce.octets):
         return "an answer that lacks a payload"
+    if critical_in(payloads):
+        return "an answer with an unknown critical payload"
     if not any(message.responder_spi):
         return "an answer with an SPI of zero"
     suite = accept_ike(task.proposals, answer.proposals)
@@ -246,6 +258,7 @@ def _agree(sa: Core, suite: IkeSuite, shared: bytes) -> None:
     context = sa.context
     sa.suite = suite
     sa.keys = ike_keys(suite, shared, context.nonce_i, context.nonce_r, sa.spi_i, sa.spi_r)
+    sa.say_keys(suite, sa.keys, sa.spi_i, sa.spi_r)
     ours, theirs = sealers(suite, sa.keys, sa.entropy)
     sa.seal_out = Outgoing(ours if sa.initiator else theirs)
     sa.seal_in = theirs if sa.initiator else ours
@@ -282,13 +295,16 @@ def _learn(sa: Core, payloads: tuple[Payload, ...]) -> None:
 def respond(sa: Core, octets: bytes, message: Message) -> bytes | None:
     """The answer, by which `sa` is half open; None: there will be no such IKE SA (a refusal, if any, is in the outputs)."""
     payloads = message.payloads
+    if strange := critical_in(payloads):
+        _turn_away(sa, NotifyKind.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((strange,)), f"payload {strange} is critical")
+        return None
     offer, ke, nonce = (
         first_of(payloads, SecurityAssociation),
         first_of(payloads, KeyExchange),
         first_of(payloads, Nonce),
     )
     if offer is None or ke is None or nonce is None or not good_nonce(nonce.octets) or not any(message.initiator_spi):
-        sa.log("IKE_SA_INIT not taken", "notice", reason="a payload is missing or wrong", remote=sa.ends.remote)
+        sa.log("IKE_SA_INIT not taken", "info", reason="a payload is missing or wrong", remote=sa.ends.remote)
         return None
     configured = sa.directory.ike_proposals(sa.ends)
     chosen = choose_ike(configured, offer.proposals)
@@ -305,7 +321,7 @@ def respond(sa: Core, octets: bytes, message: Message) -> bytes | None:
         shared = key.shared(ke.octets)
     except DhError as error:
         # RFC 6989 2.5: a key that fails its test: the message is dropped.
-        sa.log("IKE_SA_INIT not taken", "notice", reason=str(error), remote=sa.ends.remote)
+        sa.log("IKE_SA_INIT not taken", "info", reason=str(error), remote=sa.ends.remote)
         return None
     sa.spi_r = sa.directory.ike_spi()
     sa.context = context = InitContext(nonce_i=nonce.octets, nonce_r=sa.entropy(NONCE), peer=octets)
@@ -326,5 +342,5 @@ def respond(sa: Core, octets: bytes, message: Message) -> bytes | None:
 
 
 def _turn_away(sa: Core, kind: int, octets: bytes, reason: str) -> None:
-    sa.log("IKE_SA_INIT refused", "notice", reason=reason, remote=sa.ends.remote)
+    sa.log("IKE_SA_INIT refused", "info", reason=reason, remote=sa.ends.remote)
     sa.send((plain(sa.spi_i, bytes(8), notify(kind, octets), initiator=False, response=True),), sa.ends)

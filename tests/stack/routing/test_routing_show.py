@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stack.addr import RD, RT, Afi, Prefix, PrefixFec
-from stack.events import AdjacencyKey, InterfaceKind, Vrf
+from stack.events import AdjacencyKey, InterfaceKind, SaKey, Vrf
 from stack.ios.command import CommandError, Scene
 from stack.ios.commands import Interpreter, Names
 from stack.routing.service import SERVICE
@@ -272,6 +272,64 @@ Ethernet0/0 is up, line protocol is up
     brief = shown("show ip interface brief").text.splitlines()
     assert brief[1] == "Ethernet0/0                172.20.4.1      YES manual up                    up"
     assert brief[2] == "Ethernet0/2                unassigned      YES unset  administratively down down"
+
+
+def protected(*, up: bool) -> Rig:
+    """A clone, and a spoke's tunnel that waits for its address."""
+    why = "" if up else "no security association: peer is silent"
+    rig = Rig(now=1000.0).give(
+        vrf(""),
+        interface("Loopback3", InterfaceKind.LOOPBACK),
+        address("Loopback3", "198.51.100.3/32"),
+        interface("Virtual-Access6", InterfaceKind.TUNNEL, unnumbered="Loopback3", point_to_point=True,
+                  parent="Virtual-Template2", protection="gold", description="peer spoke6.example"),
+        link("Virtual-Access6", mtu=1418),
+        neighbour("Virtual-Access6", usable=up, reason=why, transport="203.0.113.6"),
+        interface("Tunnel4", InterfaceKind.TUNNEL, point_to_point=True, protection="gold", negotiated=True),
+        link("Tunnel4"),
+        route("10.6.0.1/32", via(interface="Virtual-Access6")),
+    )  # fmt: skip
+    key = AdjacencyKey("Virtual-Access6")
+    rig.tables.adjacencies.writer("tunnel").put(key, Adjacency(
+        key, AdjacencyKind.GRE, up, 1442, source=A("192.0.2.9"), destination=A("203.0.113.6"), protection="gold",
+        reason=why, sa=SaKey("Virtual-Access6"),
+    ))  # fmt: skip
+    return rig
+
+
+def test_show_interfaces_says_how_a_tunnel_is_protected() -> None:
+    assert (
+        shown("show interfaces Virtual-Access6", protected(up=True)).text
+        == """\
+Virtual-Access6 is up, line protocol is up
+  Hardware is Virtual Access, a clone of Virtual-Template2
+  Description: peer spoke6.example
+  Interface is unnumbered. Using address of Loopback3
+  MTU 1418 bytes
+  Tunnel source 192.0.2.9, destination 203.0.113.6
+  Tunnel protection via IPSec (profile "gold")
+  Protected neighbours: 1 of 1 can be sent to"""
+    )
+    down = shown("show interfaces Virtual-Access6", protected(up=False))
+    assert down.text.endswith("0 of 1 can be sent to: no security association: peer is silent")
+    assert down.value[0]["security"] == {
+        "profile": "gold", "neighbours": 1, "usable": 0, "reasons": ["no security association: peer is silent"],
+    }  # fmt: skip
+    assert (
+        "  Internet address will be negotiated using IKEv2" in shown("show interfaces Tunnel4", protected(up=True)).text
+    )
+    rig = protected(up=True).give(address("Tunnel4", "10.6.0.9/32", origin="negotiated"))
+    assert "  Internet address is 10.6.0.9/32" in shown("show interfaces Tunnel4", rig).text
+    brief = shown("show ip interface brief", rig).text
+    assert "Tunnel4                    10.6.0.9        YES IPCP   up                    up" in brief
+    assert "Virtual-Access6            198.51.100.3    YES TFTP   up                    up" in brief
+
+
+def test_a_route_into_a_closed_tunnel_says_that_it_drops() -> None:
+    rig = protected(up=False)
+    assert "  Packets are dropped: no security association: peer is silent" in shown("show ip route 10.6.0.1", rig).text
+    assert "output chain: drop (no security association: peer is silent)" in shown("show ip cef 10.6.0.1", rig).text
+    assert "dropped" not in shown("show ip route 10.6.0.1", protected(up=True)).text
 
 
 @pytest.mark.parametrize(
