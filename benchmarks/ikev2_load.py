@@ -152,7 +152,9 @@ class Load:
         """How long it took."""
         begun = time.monotonic()
         while not true():
-            assert time.monotonic() - begun < seconds, f"it does not happen: {self.held and next(iter(self.held.values()))}"
+            assert time.monotonic() - begun < seconds, (
+                f"it does not happen: {self.held and next(iter(self.held.values()))}"
+            )
             self.turn(0.05)
         return time.monotonic() - begun
 
@@ -200,9 +202,9 @@ class Load:
                     caller.rekeys += bool(replaces)
                     caller.children.pop(replaces, None)
                     caller.children[number] = output
-                case c.ChildDown(_, number, reason):
+                case c.ChildDown(_, number, reason, refused):
                     caller.children.pop(number, None)
-                    caller.refused = reason
+                    caller.refused = reason if refused else ""
                 case c.PutInbound(sa):
                     caller.inbound[sa.spi] = sa
                 case c.RemoveInbound(spi):

@@ -50,6 +50,7 @@ def check_ikev2(config: Sections) -> Iterator[Said]:
     for profile in ike.profiles.values():
         yield Claim("IKEv2 profile", profile.name)
         yield from _profile(profile, node)
+        yield from _given(profile, aaa=bool(ike.aaa_lists) or ike.aaa_new_model)
     for policy in ike.authorization_policies.values():
         yield Claim("authorization policy", policy.name)
         yield from _authorization(policy)
@@ -160,7 +161,6 @@ def _profile(profile: IkeProfile, node: NodeConfig) -> Iterator[Said]:
         yield Reference("interface", name, f"match address local interface {name}", "it matches nothing", under=line)
     yield from _keys(profile, line, who)
     yield from _certificates(profile, line, who)
-    yield from _given(profile, line, who)
     yield from _template(profile, node, line)
     if profile.lifetime <= SHORT_LIFETIME:
         text = f"IKE SAs of {who} live {profile.lifetime} seconds: most of the time they are rekeyed"
@@ -206,12 +206,18 @@ def _certificates(profile: IkeProfile, line: str, who: str) -> Iterator[Said]:
         yield Finding("warning", f"{who} has no certificate whose subject it could be", "identity local dn", under=line)
 
 
-def _given(profile: IkeProfile, line: str, who: str) -> Iterator[Said]:
+def _given(profile: IkeProfile, *, aaa: bool) -> Iterator[Said]:
+    """`aaa`: something is said of AAA, so that a list that is not there is a fault."""
+    line, who = f"crypto ikev2 profile {profile.name}", f"IKEv2 profile {profile.name!r}"
     for one in profile.aaa:
         override = "override " if one.override else ""
         told = f"aaa authorization group {override}{one.kind} list {one.list_name} {one.policy}"
-        yield Reference("AAA list", one.list_name, told, "policies of this node are used all the same", "note", line)
-        yield Reference("authorization policy", one.policy, told, "peers are let in, and given nothing", under=line)
+        if aaa:
+            yield Reference("AAA list", one.list_name, told, "peers are refused", under=line)
+        else:
+            text = f"{who}: nothing is said of AAA, so list {one.list_name!r} is the policies of this node"
+            yield Finding("note", text, told, under=line)
+        yield Reference("authorization policy", one.policy, told, "peers are refused", under=line)
         methods = {"psk": AuthMethod.PSK in profile.auth_remote, "cert": _signed(profile.auth_remote)}
         if profile.auth_remote and not methods.get(one.kind, True):
             yield Finding("warning", f"{who}: no peer proves itself by {one.kind}", told, under=line)

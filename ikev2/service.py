@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -43,6 +43,7 @@ from ikev2.engine.snapshot import SpeakerSnapshot
 from ikev2.engine.speaker import PRODUCED, Speaker
 from ikev2.events import ChildSaDown, ChildSaUp, IkeSaDown, IkeSaUp, PeerMoved, PeerRefused, Rekeyed
 from ikev2.lines import LINES
+from ikev2.pki.errors import FingerprintError
 from ikev2.pki.trustpoint import MAX_FILE, Material, TrustpointError, load_trustpoint
 from ikev2.show import COMMANDS, samples
 from ikev2.wire import decode, describe
@@ -58,6 +59,7 @@ from stack.events import (
     SaWanted,
     TunnelProtected,
 )
+from stack.ios.grammar import Finding
 from stack.net import DatagramPort, Network
 from stack.registry import ServiceSpec
 from stack.service import Context, ServiceShell
@@ -342,6 +344,28 @@ class Ikev2Service(ServiceShell):
             self.log.warning("others can read a private key", trustpoint=name, file=file, mode=f"{mode & 0o777:o}")
 
 
+def check_files(config: Ikev2Config) -> Iterator[Finding]:
+    """What is wrong with the trust points' files. A fingerprint that is not the authority's is an error: a node with it must
+    not run; all else only keeps the profiles down that need them."""
+    now = OsClock().wall()
+    for name, trustpoint in config.trustpoints.items():
+        under = f"crypto pki trustpoint {name}"
+        try:
+            material = load_trustpoint(trustpoint, config.certificate_chains.get(name), _read)
+        except FingerprintError as error:
+            yield Finding("error", str(error), f"fingerprint {trustpoint.fingerprint}", under=under)
+        except TrustpointError as error:
+            yield Finding("warning", f"{error}: profiles that need it stay down", under)
+        else:
+            for one in (*material.own, *(anchor.certificate for anchor in material.anchors)):
+                if not one.not_before <= now <= one.not_after:
+                    when = "is not valid yet" if now < one.not_before else "has expired"
+                    yield Finding("warning", f"trustpoint {name}: certificate {one.subject} {when}", under)
+            for crl in material.crls:
+                if crl.next_update is not None and crl.next_update < now:
+                    yield Finding("warning", f"trustpoint {name}: the CRL of {crl.issuer} is out of date", under)
+
+
 def _read(file: str) -> bytes:
     with Path(file).open("rb") as stream:
         return stream.read(MAX_FILE + 1)
@@ -364,5 +388,6 @@ SERVICE = ServiceSpec(
     commands=COMMANDS,
     samples=lambda service: samples(service.snapshot()),
     words=WORDS,
+    files=check_files,
     rank=40,
 )

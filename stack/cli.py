@@ -115,7 +115,7 @@ def _parser() -> tuple[argparse.ArgumentParser, _Commands]:
 
 def _read(path: Path) -> Config | None:
     """The configuration, with its doubts said; None after its faults were printed."""
-    from stack.ios.check import doubts, read_file
+    from stack.ios.check import doubts, read_file, refusals
     from stack.ios.faults import ConfigError
 
     try:
@@ -126,9 +126,10 @@ def _read(path: Path) -> Config | None:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return None
-    for line in doubts(path, reading):
+    refused = refusals(path, reading)
+    for line in (*refused, *doubts(path, reading)):
         print(line, file=sys.stderr)
-    return reading.config
+    return None if refused else reading.config
 
 
 def _lab(options: argparse.Namespace) -> int:

@@ -184,11 +184,14 @@ class Daemon:
 
     def _reread(self, router: Router, log: structlog.typing.FilteringBoundLogger) -> None:
         """Apply the file as it is now; a faulty one changes nothing, and ends nothing."""
-        from stack.ios.check import doubts, read_file
+        from stack.ios.check import doubts, read_file, refusals
         from stack.ios.faults import ConfigError
 
         try:
             reading = read_file(self.file)
+            if refused := refusals(self.file, reading):
+                log.warning("configuration not applied", reason="; ".join(refused))
+                return
             router.apply(reading.config)
         except ConfigError as error:
             if self.log_json:

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from stack.events import Fact, Request, Topic
 from stack.ios.command import Command
-from stack.ios.grammar import Line
+from stack.ios.grammar import Finding, Line
 from stack.policy.routemap import RouteMap
 from stack.samples import Sample
 from stack.service import Context, Service
@@ -43,7 +43,9 @@ class ServiceSpec:
     `produces`, `consumes`: topics and facts. `optional`: those of `consumes` that a node may lack a producer of; any other
     subscription that nobody can feed is refused by the wiring check. `writes`: names of tables. `rank`: start order.
     `route_maps`: maps that the system itself makes from the configuration. `checks`: legal-but-wrong findings.
-    `samples`: figures for monitoring, of a running service. `words`: of the console command.
+    `samples`: figures for monitoring, of a running service. `words`: of the console command. `files`: of a service whose
+    configuration names files: reads them and says what is wrong; a node does not start with an error of it. Such a service
+    takes its configuration anew at every `apply`, for its files may be others than they were.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ServiceSpec:
     route_maps: Callable[[Any], Iterable[RouteMap]] | None = None
     samples: Callable[[Any], Iterable[Sample]] | None = None
     words: tuple[Word, ...] = ()
+    files: Callable[[Any], Iterable[Finding]] | None = None
     rank: int = 50
 
 

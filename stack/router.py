@@ -132,7 +132,7 @@ class Router:
         return lambda context: spec.factory(self.config[spec.config] if spec.config else None, context)
 
     def apply(self, config: Config) -> None:
-        """Run on `config` from now on. Only what it changes is touched.
+        """Run on `config` from now on. Only what it changes is touched, and what reads files.
 
         Policies come before the services that use them, and go after. What this raises, it raises before anything has
         changed. A service that cannot take its share is started anew with it, and the others are told all the same.
@@ -141,7 +141,7 @@ class Router:
         changed = [
             (spec.name, config[spec.config])
             for spec in self.specs
-            if spec.config is not None and config[spec.config] != self.config[spec.config]
+            if spec.config is not None and (spec.files is not None or config[spec.config] != self.config[spec.config])
         ]
         self.config = config
         gone = self._publish(offers)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from struct import Struct
+from typing import Any
 
 from attrs import define, frozen
 
@@ -58,7 +60,16 @@ class Reader:
         return int.from_bytes(self.take(count, field))
 
     def rest(self) -> bytes:
-        return self.take(self.end - self.offset, "rest")
+        start, self.offset = self.offset, self.end
+        return bytes(self.octets[start : self.end])
+
+    def unpack(self, form: Struct, field: str) -> tuple[Any, ...]:
+        """The fields of a fixed header."""
+        start = self.offset
+        if form.size > self.end - start:
+            raise WireError(f"{form.size} octets wanted, {self.end - start} left", start, field, self.rfc)
+        self.offset = start + form.size
+        return form.unpack_from(self.octets, start)
 
     @contextmanager
     def restrict_to(self, count: int, field: str) -> Iterator[None]:

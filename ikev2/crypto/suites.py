@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from itertools import groupby
 
 from attrs import frozen
@@ -332,6 +333,9 @@ def groups_of(proposals: Iterable[Proposal]) -> tuple[int, ...]:
 
 # --- how the ends agree ---------------------------------------------------------------------------------------------------
 
+REMEMBERED, MOST_REMEMBERED = 64, 32
+"""Pairs of proposals whose outcome is remembered, and the transforms that one may have for that."""
+
 _NEEDED = {IKE: (Kind.ENCR, Kind.PRF, Kind.INTEG, Kind.GROUP), ESP: (Kind.ENCR, Kind.INTEG, Kind.GROUP, Kind.ESN)}
 _WHAT = {Kind.ENCR: "encryption", Kind.PRF: "PRF", Kind.INTEG: "integrity", Kind.GROUP: "group", Kind.ESN: "ESN"}
 
@@ -378,16 +382,13 @@ def _choose(
     configured: Sequence[Proposal], offered: Sequence[Proposal], protocol: int, *, groups: bool
 ) -> tuple[int, Proposal] | Mismatch:
     best: Mismatch | None = None
-    sorted_offers = [_by_kind(each, groups) if each.protocol == protocol else {} for each in offered]
     for own in configured:
-        own_kinds = _by_kind(own, groups)
-        for index, theirs in enumerate(sorted_offers):
-            if not theirs:
+        for index, theirs in enumerate(offered):
+            if theirs.protocol != protocol or not theirs.transforms:
                 continue
-            found = _match(own_kinds, theirs, protocol)
+            found = _agree(own.transforms, theirs.transforms, protocol, groups)
             if not isinstance(found, Mismatch):
-                offer = offered[index]
-                return index, Proposal(offer.number, protocol, offer.spi, found)
+                return index, Proposal(theirs.number, protocol, theirs.spi, found)
             if best is None or _depth(found, protocol) > _depth(best, protocol):
                 best = found
     if best is not None:
@@ -395,14 +396,32 @@ def _choose(
     return Mismatch("nothing is configured" if not configured else "no proposal for this protocol")
 
 
+def _agree(
+    own: tuple[Transform, ...], theirs: tuple[Transform, ...], protocol: int, groups: bool
+) -> tuple[Transform, ...] | Mismatch:
+    """Peers of one configuration offer the same, so the answer is mostly known. What is strange is not worth remembering."""
+    if len(theirs) > MOST_REMEMBERED or any(each.others for each in theirs):
+        return _agree_anew(own, theirs, protocol, groups)
+    return _agree_again(own, theirs, protocol, groups)
+
+
+def _agree_anew(
+    own: tuple[Transform, ...], theirs: tuple[Transform, ...], protocol: int, groups: bool
+) -> tuple[Transform, ...] | Mismatch:
+    return _match(_by_kind(own, groups), _by_kind(theirs, groups), protocol)
+
+
+_agree_again = lru_cache(maxsize=REMEMBERED)(_agree_anew)
+
+
 def _depth(mismatch: Mismatch, protocol: int) -> int:
     needed = _NEEDED[protocol]
     return needed.index(mismatch.kind) if mismatch.kind in needed else -1
 
 
-def _by_kind(proposal: Proposal, groups: bool) -> dict[int, list[Transform]]:
+def _by_kind(transforms: Iterable[Transform], groups: bool) -> dict[int, list[Transform]]:
     kinds: dict[int, list[Transform]] = {}
-    for transform in proposal.transforms:
+    for transform in transforms:
         if groups or transform.kind != Kind.GROUP:
             kinds.setdefault(transform.kind, []).append(transform)
     return kinds
@@ -467,23 +486,25 @@ def _accept(
     own = next((each for each in configured if each.number == answer.number and each.protocol == protocol), None)
     if own is None or answer.protocol != protocol:
         return Mismatch("the answer names no proposal of ours")
-    theirs = _by_kind(answer, groups=True)
+    theirs = _by_kind(answer.transforms, groups=True)
     if not groups and theirs.pop(Kind.GROUP, [_NO_GROUP]) != [_NO_GROUP]:
         return Mismatch("a group in the answer where none was offered", Kind.GROUP)
     for kind, transforms in theirs.items():
         # RFC 7296 2.7: the responder chooses exactly one of each type.
         if len(transforms) != 1:
             return Mismatch(f"{len(transforms)} transforms of type {kind} in the answer", kind)
-    return _match(_by_kind(own, groups), theirs, protocol)
+    return _match(_by_kind(own.transforms, groups), theirs, protocol)
 
 
-def _ike_suite(transforms: Iterable[Transform]) -> IkeSuite:
+@lru_cache(maxsize=REMEMBERED)
+def _ike_suite(transforms: tuple[Transform, ...]) -> IkeSuite:
     of = {transform.kind: transform for transform in transforms}
     integrity = _INTEGRITY.get(of.get(Kind.INTEG, _NO_INTEGRITY), Integrity.NONE)
     return IkeSuite(_CIPHERS[of[Kind.ENCR]], integrity, _PRFS[of[Kind.PRF]], of[Kind.GROUP].number)
 
 
-def _esp_suite(transforms: Iterable[Transform]) -> EspSuite:
+@lru_cache(maxsize=REMEMBERED)
+def _esp_suite(transforms: tuple[Transform, ...]) -> EspSuite:
     of = {transform.kind: transform for transform in transforms}
     integrity = _INTEGRITY.get(of.get(Kind.INTEG, _NO_INTEGRITY), Integrity.NONE)
     group = of.get(Kind.GROUP, _NO_GROUP).number

@@ -1,11 +1,11 @@
 """What one IKE SA and its speaker say to each other.
 
-An `IkeSa` (ikev2.engine.sa) is one IKE SA and its CHILD_SAs: messages in, outputs out. It knows no other SA. What it must decide
-by configuration it asks its `Directory`, which the `Speaker` (ikev2.engine.speaker) is. All values here are frozen; those that
-hold keys hide them from repr.
+An `IkeSa` (ikev2.engine.sa) is one IKE SA and its CHILD_SAs: messages in, outputs out. It knows no other SA. What it
+must decide by configuration it asks its `Directory`, which the `Speaker` (ikev2.engine.speaker) is. All values here are
+frozen; those that hold keys hide them from repr.
 
-Added since the first version: `Spawned`, `Directory.requests`. A successor (`Rekeyed`, `Spawned`) has its predecessor's number until
-the speaker gives it another: `IkeSa.number` may be written. A CHILD_SA's number is the SPI of its inbound SA.
+A successor (`Rekeyed`, `Spawned`) has its predecessor's number until the speaker gives it another: `IkeSa.number` may be
+written. A CHILD_SA's number is the SPI of its inbound SA.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ __all__ = [
     "ChildUp",
     "Closed",
     "Configured",
+    "Denied",
     "Directory",
     "Ends",
     "Established",
@@ -71,7 +72,8 @@ class Ends:
 
 @frozen
 class Refusal:
-    """Why not. `reason` is for our log and `show`; the peer is told `notify` (an error type of RFC 7296 3.10.1) and no more."""
+    """Why not. `reason` is for our log and `show`; the peer is told `notify` (an error type of RFC 7296 3.10.1) and no
+    more."""
 
     reason: str
     notify: int = 24  # AUTHENTICATION_FAILED
@@ -86,10 +88,11 @@ class Wait:
 class Terms:
     """A profile, resolved for one peer.
 
-    `credential`: how we prove ourselves. `trust`: how the peer must. `local`, `remote`: identities; `remote` None: any that the
-    directory accepts. `hint`: sent as IDr by an initiator, if any. `request`: attributes that an initiator asks for in CFG_REQUEST;
-    `announce`: what it sends in CFG_SET once established (FlexVPN: its own tunnel address). `accept_set`: the peer may CFG_SET.
-    `known_contact`: there is another SA with this peer, so INITIAL_CONTACT is not said.
+    `credential`: how we prove ourselves. `trust`: how the peer must. `local`, `remote`: identities; `remote` None: any
+    that the directory accepts. `hint`: sent as IDr by an initiator, if any. `request`: attributes that an initiator
+    asks for in CFG_REQUEST; `announce`: what it sends in CFG_SET once established (FlexVPN: its own tunnel address).
+    `accept_set`: the peer may CFG_SET. `known_contact`: there is another SA with this peer, so INITIAL_CONTACT is not
+    said.
     """
 
     profile: str
@@ -109,9 +112,10 @@ class Terms:
 
 @frozen
 class ChildTerms:
-    """What a CHILD_SA must be. `proposals`: of ESP, best first, without SPI (Proposal numbers are set when sent); `groups` with PFS
-    stand among their transforms and are left out of IKE_AUTH. `own`, `far`: the widest selectors allowed. A responder takes
-    `mode` or tunnel mode, as the initiator asks. Lifetimes of 0 are none; rekeying is ours at about nine tenths of them."""
+    """What a CHILD_SA must be. `proposals`: of ESP, best first, without SPI (Proposal numbers are set when sent);
+    `groups` with PFS stand among their transforms and are left out of IKE_AUTH. `own`, `far`: the widest selectors
+    allowed. A responder takes `mode` or tunnel mode, as the initiator asks. Lifetimes of 0 are none; rekeying is ours
+    at about nine tenths of them."""
 
     key: SaKey
     proposals: tuple[OfferedProposal, ...]
@@ -126,7 +130,8 @@ class ChildTerms:
 
 @frozen
 class AccessRequest:
-    """A peer that has proved who it is, and asks to be let in. `attributes`: of its CFG_REQUEST (none: it sent none)."""
+    """A peer that has proved who it is, and asks to be let in. `attributes`: of its CFG_REQUEST (none: it sent
+    none)."""
 
     ends: Ends
     profile: str
@@ -140,8 +145,8 @@ class AccessRequest:
 
 @frozen
 class Grant:
-    """Let in. `reply`: attributes of the CFG_REPLY (empty: none is sent). `selectors`: if given, the peer's side of the CHILD_SA is
-    narrowed to them (never for peers that said FLEXVPN-SUPPORTED)."""
+    """Let in. `reply`: attributes of the CFG_REPLY (empty: none is sent). `selectors`: if given, the peer's side of the
+    CHILD_SA is narrowed to them (never for peers that said FLEXVPN-SUPPORTED)."""
 
     reply: tuple[Attribute, ...] = ()
     selectors: tuple[Selector, ...] = ()
@@ -162,19 +167,20 @@ class Directory(Protocol):
         ...
 
     def requests(self, ends: Ends) -> bytes:
-        """Of a responder: CERTREQ of the trust anchors that may count for a stranger at `ends` (20 octets each, RFC 7296 3.7;
-        empty: none). Peers that send a certificate only if asked need it in IKE_SA_INIT."""
+        """Of a responder: CERTREQ of the trust anchors that may count for a stranger at `ends` (20 octets each, RFC
+        7296 3.7; empty: none). Peers that send a certificate only if asked need it in IKE_SA_INIT."""
         ...
 
     def terms(
         self, ends: Ends, identity: Identity, certificates: tuple[bytes, ...], hint: Identity | None
     ) -> Terms | Refusal:
-        """Of a responder: the profile of a peer that says it is `identity`, not yet proved; `certificates` are DER, its own first."""
+        """Of a responder: the profile of a peer that says it is `identity`, not yet proved; `certificates` are DER, its
+        own first."""
         ...
 
     def confirm(self, ends: Ends, terms: Terms, identity: Identity, certificate: Any) -> Refusal | None:
-        """The peer has proved that it is `identity` (`certificate`: verified, None with a pre-shared key): does it belong to `terms`'s
-        profile? Asked in both roles."""
+        """The peer has proved that it is `identity` (`certificate`: verified, None with a pre-shared key): does it
+        belong to `terms`'s profile? Asked in both roles."""
         ...
 
     def authorise(self, number: int, request: AccessRequest) -> Answer:
@@ -184,7 +190,8 @@ class Directory(Protocol):
     def child(
         self, number: int, ends: Ends, own: tuple[Selector, ...], far: tuple[Selector, ...], mode: EspMode
     ) -> ChildTerms | Refusal:
-        """Of a responder: what a new CHILD_SA of IKE SA `number` is for, given the selectors that the peer offers (ours, theirs)."""
+        """Of a responder: what a new CHILD_SA of IKE SA `number` is for, given the selectors that the peer offers
+        (ours, theirs)."""
         ...
 
     def esp_spi(self) -> int:
@@ -201,7 +208,8 @@ class Directory(Protocol):
 
 @frozen
 class Send:
-    """A datagram. On port 4500 `octets` already begin with the non-ESP marker; a NAT keepalive is the single octet 0xFF."""
+    """A datagram. On port 4500 `octets` already begin with the non-ESP marker; a NAT keepalive is the single octet
+    0xFF."""
 
     octets: bytes = field(repr=False)
     ends: Ends
@@ -209,8 +217,8 @@ class Send:
 
 @frozen
 class Established:
-    """Both ends have proved themselves. Said once, before anything of CHILD_SAs. `initial_contact`: the peer says that it holds no
-    other SA with us."""
+    """Both ends have proved themselves. Said once, before anything of CHILD_SAs. `initial_contact`: the peer says that
+    it holds no other SA with us."""
 
     identity: Identity
     certificate: Any
@@ -220,7 +228,8 @@ class Established:
 
 @frozen
 class Configured:
-    """What mode config brought. `kind` is the payload's: 2 CFG_REPLY (to our request), 3 CFG_SET (already acknowledged)."""
+    """What mode config brought. `kind` is the payload's: 2 CFG_REPLY (to our request), 3 CFG_SET (already
+    acknowledged)."""
 
     kind: int
     attributes: tuple[Attribute, ...]
@@ -273,16 +282,24 @@ class ChildDown:
 
 
 @frozen
+class Denied:
+    """A CHILD_SA that the peer asked for is refused; the IKE SA stays. `reason` is for people here."""
+
+    reason: str
+
+
+@frozen
 class Rekeyed:
-    """This IKE SA's successor, which has taken over its CHILD_SAs; this one says Closed once the peer has let go of it."""
+    """This IKE SA's successor, which has taken over its CHILD_SAs; this one says Closed once the peer has let go of
+    it."""
 
     successor: Any
 
 
 @frozen
 class Spawned:
-    """One more IKE SA with this peer, made by an IKE rekey that meets one of ours: its messages must reach it. It holds no CHILD_SA.
-    If it becomes the successor, `Rekeyed` says so; else it says Closed."""
+    """One more IKE SA with this peer, made by an IKE rekey that meets one of ours: its messages must reach it. It holds
+    no CHILD_SA. If it becomes the successor, `Rekeyed` says so; else it says Closed."""
 
     sa: Any
 
@@ -296,8 +313,8 @@ class Moved:
 
 @frozen
 class Closed:
-    """The last output. `reason` for people. `retry`: worth trying again. `established`: it had been. `peer`: by the peer's wish.
-    `silent`: the peer has not answered."""
+    """The last output. `reason` for people. `retry`: worth trying again. `established`: it had been. `peer`: by the
+    peer's wish. `silent`: the peer has not answered."""
 
     reason: str
     retry: bool = True
@@ -308,8 +325,8 @@ class Closed:
 
 @frozen
 class Keyed:
-    """Said of an IKE SA that has just got its keys, and only if `Settings.key_log` asks for it. SPIs: of the initiator, of the
-    responder."""
+    """Said of an IKE SA that has just got its keys, and only if `Settings.key_log` asks for it. SPIs: of the initiator,
+    of the responder."""
 
     initiator_spi: bytes
     responder_spi: bytes
@@ -334,6 +351,7 @@ Output = (
     | RemoveOutbound
     | ChildUp
     | ChildDown
+    | Denied
     | Rekeyed
     | Spawned
     | Moved

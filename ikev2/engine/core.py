@@ -19,6 +19,7 @@ from ikev2.engine.children import SOFT, SPREAD, Child
 from ikev2.engine.contract import (
     ChildDown,
     Closed,
+    Denied,
     Directory,
     Ends,
     Keyed,
@@ -282,8 +283,10 @@ class Core:
         if (remote, port) == (ends.remote, ends.remote_port):
             return
         self.ends = Ends(ends.local, remote, ends.local_port, port)
-        self.say(Moved(self.ends))
-        sas.move(self)
+        if self.heir is None and self.adopted:
+            # Of two IKE SAs with one peer, the one that has the CHILD_SAs says where it is.
+            self.say(Moved(self.ends))
+            sas.move(self)
 
     def successor(self, suite: IkeSuite, keys: IkeKeys, spi_i: bytes, spi_r: bytes, *, initiator: bool) -> Core:
         """An IKE SA that a rekey of this one makes: established, with the same peer, and no CHILD_SA yet."""
@@ -355,7 +358,7 @@ class Core:
 
     def refuse(self, reason: str) -> None:
         """We do not take the peer for who it says. RFC 7296 2.21.2: it hears AUTHENTICATION_FAILED, whatever the reason."""
-        self.log("authentication refused", "warning", reason=reason, remote=self.ends.remote)
+        self.log("authentication refused", "warning", reason=reason)
 
     def release(self, spi: int) -> None:
         """An SPI that we had reserved for an inbound SA, and do not need."""
@@ -363,6 +366,11 @@ class Core:
 
     def child_refused(self, key: Any, reason: str) -> None:
         self.say(ChildDown(key, 0, reason, refused=True))
+
+    def deny(self, reason: str) -> None:
+        """The peer has asked for a CHILD_SA in vain."""
+        self.log("CHILD_SA refused", reason=reason)
+        self.say(Denied(reason))
 
     def busy(self) -> bool:
         """RFC 7296 2.25.2: whether a CHILD_SA is being created, rekeyed or closed by us."""

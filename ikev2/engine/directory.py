@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 
 from ikev2.config import AuthorizationPolicy
 from ikev2.engine.authorise import asked, own_addresses, reply_attributes, wish
@@ -107,7 +107,7 @@ class NodeDirectory:
         peer.assigned = tuple(dict.fromkeys((*given, *(address for _, address in peer.leases))))
         if not request.attributes and not extra:
             return Grant((), selectors)
-        target = node.target(request.profile, request.ends)
+        target = node.target(request.profile, evolve(request.ends, remote=peer.home))
         routes = node.routes_of(policy, target[0]) if target is not None else ()
         leased = [address for _, address in peer.leases]
         return Grant(reply_attributes(policy, request.attributes, leased, routes, extra), selectors)
@@ -162,12 +162,12 @@ class NodeDirectory:
         peer = node.peers.get(number)
         if peer is None:
             return Refusal("the IKE SA is gone", NotifyKind.NO_ADDITIONAL_SAS)
-        target = node.target(peer.profile, ends)
+        target = node.target(peer.profile, evolve(ends, remote=peer.home))
         if target is None:
             return Refusal("no protected tunnel has these ends", NotifyKind.TS_UNACCEPTABLE)
         interface, ipsec, many = target
         if interface in node.protected:
-            key = SaKey(interface, ends.remote if many else b"")
+            key = SaKey(interface, peer.home if many else b"")
         else:
             access = self._access(peer, interface, ipsec, ends)
             if access is None:

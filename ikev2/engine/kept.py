@@ -87,6 +87,7 @@ def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: li
         profile=before.profile,
         ipsec=before.ipsec,
         key=before.key,
+        home=before.home,
         identity=before.identity,
         text=before.text,
         holder=before.holder,

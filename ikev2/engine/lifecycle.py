@@ -42,6 +42,10 @@ SOONEST = 0.001
 UNLIKELY = 30.0
 """Seconds before what will hardly go better is tried again."""
 
+FRESH, OUTLIVES = 2.0, 5.0
+"""A peer that does not answer but whose ESP has come within `FRESH` seconds has lost its IKE SAs, as when its IKEv2 was
+restarted: its CHILD_SAs have `OUTLIVES` seconds until a new IKE SA must have replaced them."""
+
 FLEXVPN_SUPPORTED = b"FLEXVPN-SUPPORTED"
 
 _REPLY = 2
@@ -64,12 +68,12 @@ class Lifecycle:
         before, node.active = node.active, peer
         self._depth += 1
         try:
-            for output in call():
+            for output in self._spared(peer, list(call())):
                 self._perform(peer, sa, output)
             if sa.spi_own in peer.spis:
                 self._rearm(sa)
-            if peer.sas:
-                peer.ends = peer.sa.ends
+            if peer.sas and peer.ends != peer.sa.ends:
+                node.relocate(peer, peer.sa.ends)
         except Exception as error:
             self.broken(peer, error)
         finally:
@@ -136,6 +140,8 @@ class Lifecycle:
                 self._remove_outbound(peer, key, spi)
             case say.ChildUp():
                 self._child_up(peer, output)
+            case say.Denied():
+                self.refused(peer, output.reason)
             case say.ChildDown():
                 self._child_down(peer, output)
             case say.Established():
@@ -241,8 +247,49 @@ class Lifecycle:
     def _closed(self, peer: Peer, sa: IkeSa, said: say.Closed) -> None:
         main = bool(peer.sas) and peer.sas[-1] is sa
         self._forget(peer, sa)
-        if main or not peer.sas:
+        if said.silent and self._flows(peer):
+            self._outlived(peer, said)
+        elif main or not peer.sas:
             self.end(peer, said)
+
+    def _spared(self, peer: Peer, outputs: list[say.Output]) -> list[say.Output]:
+        """Without what ends CHILD_SAs that flow on."""
+        last = outputs[-1] if outputs else None
+        if not (isinstance(last, say.Closed) and last.silent and self._flows(peer)):
+            return outputs
+        ends = (say.RemoveInbound, say.RemoveOutbound, say.ChildDown)
+        return [output for output in outputs if not isinstance(output, ends)]
+
+    def _flows(self, peer: Peer) -> bool:
+        """Whether its packets arrive, although it does not answer, and we are who makes the next IKE SA."""
+        now, children = self.node.now, peer.children.values()
+        return not peer.closing and any(
+            child.inbound.use.last is not None
+            and child.inbound.use.last > now - FRESH
+            and self.node.wants.get(child.key) is not None
+            for child in children
+        )
+
+    def _outlived(self, peer: Peer, said: say.Closed) -> None:
+        """Its CHILD_SAs stand without an IKE SA until others replace them, and not for long: RFC 7296 2.4 wants none of a peer
+        that has failed."""
+        node = self.node
+        for sa in list(peer.sas):
+            self._forget(peer, sa)
+        for ike_spi in peer.spis:
+            node.ike_spis.pop(ike_spi, None)
+        peer.lingers = True
+        node.timers.set(("inherited", peer.number), node.now + OUTLIVES)
+        node.log(
+            "a new IKE SA is made, as the peer sends but does not answer", **node.describe(peer), reason=said.reason
+        )
+        for key in {child.key for child in peer.children.values()}:
+            want = node.wants.get(key)
+            if want is not None:
+                if want.ike == peer.number:
+                    node.wants.landed(want)
+                want.up = False
+                node.wants.soon(want)
 
     def _moved(self, peer: Peer, ends: say.Ends) -> None:
         node = self.node
@@ -310,6 +357,21 @@ class Lifecycle:
             level: say.Level = "info" if peer.initiator or peer.text else "debug"
             node.log("IKE SA was not made", level, **node.describe(peer), reason=reason)
             node.post(PeerRefused(*ends, peer.text, reason))
+            self.refused(peer, reason)
+
+    def refused(self, peer: Peer, reason: str) -> None:
+        """Remember it for `show`; and a tunnel that waits for this peer says what it has been waiting for in vain."""
+        node = self.node
+        node.refusals.note(peer.remote, peer.text, peer.profile, reason, node.now, ours=peer.initiator)
+        ends = say.Ends(peer.ends.local, peer.home)
+        target = node.target(peer.profile, ends) if peer.profile and not peer.initiator else None
+        if target is None:
+            return
+        key = SaKey(target[0], peer.home if target[2] else b"")
+        want = node.wants.get(key)
+        if want is not None and want.passive and not want.up:
+            want.reason = f"the peer came and was not let in: {reason}"
+            node.touch(key)
 
     # --- wanted neighbours --------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from ikev2.engine.overlay import Claims, addresses_of
 from ikev2.engine.peers import Carriers, Peer, Timers
 from ikev2.engine.pools import Pools
 from ikev2.engine.profiles import Profiles
+from ikev2.engine.refusals import Refusals
 from ikev2.engine.sa import IkeSa, Settings
 from ikev2.engine.wants import Wants
 from stack.addr import Prefix, format_address
@@ -65,6 +66,7 @@ class Node:
     esp_spis: dict[int, int] = field(factory=dict)
     """SPI of ours -> number of the peer; reserved ones too."""
     counters: dict[str, int] = field(factory=dict)
+    refusals: Refusals = field(factory=Refusals)
     states: dict[SaKey, SaRow] = field(factory=dict)
     vacant: dict[SaKey, int] = field(factory=dict)
     """Neighbours that nothing carries now -> SPI of what did. If something else does by the end of the turn, it takes the

@@ -1,4 +1,4 @@
-"""What the speaker wants done. `Send`, `Keyed`, `Log` and what goes into the SAD are an IKE SA's own outputs (ikev2.engine.contract)."""
+"""What the speaker wants done. `Send`, `Keyed`, `Log` and what goes into the SAD are an IKE SA's own (engine.contract)."""
 
 from __future__ import annotations
 

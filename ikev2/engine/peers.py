@@ -45,6 +45,9 @@ class Peer:
     """It was begun for a tunnel that asks for its address."""
     sas: list[IkeSa] = field(factory=list)
     spis: set[bytes] = field(factory=set)
+    home: bytes = b""
+    """Where it was when it began, and has shown to receive: whose neighbour it is does not change when a NAT, or who says that
+    there is one, moves it."""
     init: bytes = b""
     identity: Identity | None = None
     text: str = ""
@@ -80,6 +83,9 @@ class Peer:
     lingers: bool = False
     """What it holds in the SAD may still be used for what is in flight."""
     checked: float = -1e9
+
+    def __attrs_post_init__(self) -> None:
+        self.home = self.home or self.ends.remote
 
     @property
     def sa(self) -> IkeSa:

@@ -27,9 +27,10 @@ from ikev2.engine.identities import address_identity, identity_matches, identity
 from ikev2.pki import maps
 from ikev2.pki.certificate import ParsedCertificate, parse_certificate
 from ikev2.pki.credentials import Credential, PskCredential, SignatureCredential, Trust, TrustStore
-from ikev2.pki.errors import AuthError, CertificateError, TrustpointError
+from ikev2.pki.errors import AuthError, CertificateError, RevokedError, TrustpointError
 from ikev2.pki.identity import check_identity
 from ikev2.pki.names import dn_der
+from ikev2.pki.store import PeerCertificate
 from ikev2.pki.trustpoint import Material, trust_store
 from ikev2.wire.payloads import Attribute, Identity, Proposal
 from stack.esp import Cipher, EspMode, Integrity, Selector
@@ -206,6 +207,20 @@ class Profiles:
                 return Refusal(str(error))
             return None
         return Refusal(f"{identity_text(identity)} is not of profile {profile.name}")
+
+    def distrust(self, profile_name: str, certificate: PeerCertificate | None, when: float) -> str:
+        """Why a peer's certificate, which held when it came, is no longer believed: a CRL of today revokes it. '' if it is."""
+        profile = self.get(profile_name)
+        store = self.side(profile).anchors if profile is not None and certificate is not None else None
+        if store is None or certificate is None:
+            return ""
+        try:
+            store.verify(tuple(one.octets for one in (certificate.certificate, *certificate.above)), when)
+        except RevokedError as error:
+            return str(error)
+        except CertificateError:
+            return ""  # expired, or nobody can say: that is for its next IKE_AUTH
+        return ""
 
     def terms(
         self,
@@ -389,12 +404,14 @@ class Profiles:
     # --- authorisation ----------------------------------------------------------------------------------------------
 
     def policy(self, profile: IkeProfile, *, certificate: bool) -> AuthorizationPolicy | Refusal | None:
-        """What a peer of `profile` gets; None: the profile has no authorisation. `default` exists without a line."""
+        """What a peer of `profile` gets; None: the profile has no authorisation. `default` exists without a line. Where nothing is
+        said of AAA at all (no list, no `aaa new-model`), the policies of this node are meant."""
         by_kind = {aaa.kind: aaa for aaa in profile.aaa}
         aaa = by_kind.get("override") or by_kind.get("cert" if certificate else "psk")
         if aaa is None:
             return None
-        if aaa.list_name not in self.config.aaa_lists:
+        lists = self.config.aaa_lists
+        if aaa.list_name not in lists and (lists or self.config.aaa_new_model):
             return Refusal(f"AAA list {aaa.list_name} is not defined")
         policy = self.config.authorization_policies.get(aaa.policy)
         if policy is None and aaa.policy == DEFAULT:

@@ -279,6 +279,11 @@ class IkeSa(Core):
                 self.send(known.datagrams, ends)
             return False
         if self.state is State.HALF_OPEN:
+            if (ends.local, ends.remote) != (self.ends.local, self.ends.remote):
+                # RFC 7296 2.23 has the initiator change ports, not addresses. The cookie and IKE_SA_INIT have shown that
+                # it receives at this one; by a forged source of IKE_AUTH it would stand for whoever is at another.
+                self.drop("another address")
+                return False
             fits = message.exchange == Exchange.IKE_AUTH
         else:
             fits = self.state in _FROM_PEERS and message.exchange in {Exchange.CREATE_CHILD_SA, Exchange.INFORMATIONAL}

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from ikev2.config import Dpd
 from ikev2.engine.contract import Ends
+from ikev2.engine.refusals import Refused
 from stack.addr import Prefix
 from stack.esp import EspForm, Selector
 from stack.events import SaKey
@@ -260,5 +261,7 @@ class SpeakerSnapshot:
     profiles: tuple[ProfileSnapshot, ...]
     trustpoints: tuple[TrustpointSnapshot, ...]
     admission: AdmissionSnapshot
+    refusals: tuple[Refused, ...] = ()
+    """The newest first."""
     counters: Mapping[str, int] = field(factory=dict)
     """Of all IKE SAs so far: `initiated`, `accepted`, `established`, `failed`, `rekeyed`, `child_up`, `child_rekeyed`, ..."""

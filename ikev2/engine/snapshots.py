@@ -53,6 +53,7 @@ def speaker_snapshot(node: Node, now: float, wall: float) -> SpeakerSnapshot:
         ),
         trustpoints=tuple(_trustpoints(node)),
         admission=node.admission.snapshot(len(node.peers)),
+        refusals=tuple(node.refusals),
         counters=dict(node.counters),
     )
 

@@ -15,6 +15,7 @@ from ikev2.engine.access import is_access
 from ikev2.engine.admission import Admission, Cookies, Verdict, glance
 from ikev2.engine.authorise import request_attributes
 from ikev2.engine.contract import ChildTerms, Closed, Ends, Grant, Refusal
+from ikev2.engine.contract import Log as SaLog
 from ikev2.engine.contract import Output as SaOutput
 from ikev2.engine.directory import NodeDirectory
 from ikev2.engine.kept import Kept, inherit
@@ -75,8 +76,8 @@ _ZERO_SPI = bytes(8)
 
 class Speaker:
     """`epoch`: seconds since 1970 when the clock showed 0. `materials`: trust points as they were loaded. `authorises`: an
-    embedder is asked who may come in. `key_log`: say the keys of IKE SAs (`Keyed`). `kept`, `inbound`, `bundles`: what an earlier
-    incarnation has left, and the SAD."""
+    embedder is asked who may come in. `key_log`: say the keys of IKE SAs (`Keyed`). `kept`, `inbound`, `bundles`: what an
+    earlier incarnation has left, and the SAD."""
 
     def __init__(
         self,
@@ -282,6 +283,13 @@ class Speaker:
                 if (message := self._decoded(octets)) is not None:
                     self._respond(message, octets, ends, digest)
 
+    def _turned_away(self, peer: Peer, said: SaLog) -> None:
+        """Anybody can have us say this, as often as he likes: it is remembered for `show`, and logged only by `debug`."""
+        node = self.node
+        if said.event != "another group asked for":
+            node.refusals.note(peer.remote, "", "", f"{said.event}: {said.fields.get('reason', '')}", node.now)
+        node.log(said.event, "debug", **{**node.describe(peer), **said.fields})
+
     def _respond(self, message: Message, octets: bytes, ends: Ends, digest: bytes) -> None:
         """A stranger is given state, for half a minute."""
         node = self.node
@@ -300,6 +308,8 @@ class Speaker:
             for output in outputs:
                 if isinstance(output, Send):
                     node.put(output)
+                elif isinstance(output, SaLog):
+                    self._turned_away(peer, output)
             node.admission.count("IKE_SA_INIT refused")
             node.leave(peer)
             for spi in peer.reserved:
@@ -626,7 +636,8 @@ class Speaker:
     def reconfigure(
         self, config: Ikev2Config, materials: Mapping[str, Material | TrustpointError], now: float
     ) -> list[Output]:
-        """SAs whose profile or what it names has changed are ended, and begin anew; the others stay."""
+        """SAs whose profile or what it names has changed are ended, and begin anew; so are those of peers whose certificate
+        has been revoked. The others stay."""
         node = self.node
         node.now = now
         before = node.profiles
@@ -637,6 +648,9 @@ class Speaker:
         for peer in list(node.living):
             if before.footprint(peer.profile, peer.ipsec) != node.profiles.footprint(peer.profile, peer.ipsec):
                 self._let_go(peer, "the configuration has changed")
+            elif reason := node.profiles.distrust(peer.profile, peer.certificate, node.epoch + now):
+                node.count("revoked")
+                self._let_go(peer, reason)
         for want in node.wants:
             want.passive = False
             if not want.up:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-__all__ = ["AuthError", "CertificateError", "RevokedError", "TrustpointError"]
+__all__ = ["AuthError", "CertificateError", "FingerprintError", "RevokedError", "TrustpointError"]
 
 
 @frozen
@@ -42,3 +42,8 @@ class TrustpointError(Exception):
         where = f" {self.file}:" if self.file else ""
         advice = f" ({self.advice})" if self.advice else ""
         return f"trustpoint {self.trustpoint}:{where} {self.reason}{advice}"
+
+
+@frozen
+class FingerprintError(TrustpointError):
+    """The authority is another one than the configuration says: a mistake, or a forgery."""

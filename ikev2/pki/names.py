@@ -115,7 +115,7 @@ def _octets(text: str) -> bytes:
 def parse_dn(text: str) -> x509.Name:
     """The name that a text in IOS's form means. Raises CertificateError."""
     rdns = []
-    for part in re.split(r"(?<!\\),", text):
+    for part in re.sub(r"(\\.)|,", lambda found: found[1] or "\0", text).split("\0"):
         word, equals, value = part.partition("=")
         label = label_of(word.strip())
         value = re.sub(r"\\(.)", r"\1", value.strip())

@@ -20,7 +20,7 @@ from ikev2.pki.certificate import (
 )
 from ikev2.pki.chain import Anchor, check_anchor
 from ikev2.pki.credentials import SignatureCredential
-from ikev2.pki.errors import CertificateError, TrustpointError
+from ikev2.pki.errors import CertificateError, FingerprintError, TrustpointError
 from ikev2.pki.store import TrustStore
 
 __all__ = ["MAX_FILE", "Material", "TrustpointError", "load_trustpoint", "trust_store"]
@@ -173,5 +173,6 @@ class _Loader:
         if not trusted:
             has = cas[0].fingerprint(algorithm).hex().upper()
             reason = f"the CA certificate {cas[0].subject} has not the fingerprint that is configured"
-            raise self.fault(where, reason, f"its own is {has}: configure that only if you know that it is true")
+            advice = f"its own is {has}: configure that only if you know that it is true"
+            raise FingerprintError(self.config.name, where, reason, advice)
         return trusted, tuple(one for one in cas if one not in trusted)

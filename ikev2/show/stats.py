@@ -51,7 +51,18 @@ def stats(snapshot: SpeakerSnapshot) -> Shown:
     if admission.counters:
         lines += ["", f"{'Times':>12}  At the door"]
         lines += [f"{number:>12}  {name}" for name, number in sorted(admission.counters.items())]
+    lines += _refused(snapshot)
     return Shown("\n".join(lines), _stats_value(snapshot))
+
+
+def _refused(snapshot: SpeakerSnapshot) -> Iterator[str]:
+    """Why peers were not let in, the newest first."""
+    if snapshot.refusals:
+        yield ""
+        yield f"{'Times':>12}  {'Ago':>8}  Refused"
+    for one in snapshot.refusals:
+        who = f"{format_address(one.remote)} {one.identity}".strip() + (f" ({one.profile})" if one.profile else "")
+        yield f"{one.count:>12}  {int(snapshot.now - one.last):>6} s  {'asked by us: ' if one.ours else ''}{who}: {one.reason}"
 
 
 def _three(first: str, a: int, second: str, b: int, third: str, c: int) -> str:
@@ -83,6 +94,18 @@ def _stats_value(snapshot: SpeakerSnapshot) -> dict[str, Any]:
         "max-in-negotiation": admission.max_in_negotiation,
         "counters": dict(snapshot.counters),
         "refusals": dict(admission.counters),
+        "refused": [
+            {
+                "remote-address": format_address(one.remote),
+                "identity": one.identity,
+                "profile": one.profile,
+                "reason": one.reason,
+                "initiator": one.ours,
+                "count": one.count,
+                "idle-seconds": round(snapshot.now - one.last, 3),
+            }
+            for one in snapshot.refusals
+        ],
     }
 
 

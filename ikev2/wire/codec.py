@@ -150,25 +150,33 @@ def sealed(octets: bytes) -> tuple[bytes, Encrypted | EncryptedFragment]:
 def _chain(reader: PayloadReader, kind: int, *, outside: bool) -> tuple[Payload, ...]:
     """The payloads up to the end. `outside`: a sealed one may end them."""
     payloads: list[Payload] = []
-    end = reader.end
+    end, octets = reader.end, reader.octets
     while kind:
         if len(payloads) == MOST_PAYLOADS:
             raise reader.fail(f"more than {MOST_PAYLOADS} payloads", "payload")
         start = reader.offset
         if end - start < _GENERIC.size:
             raise reader.fail(f"{end - start} octets left for payload {kind}", "payload header")
-        following, flags, length = _GENERIC.unpack_from(reader.octets, start)
+        following, flags, length = _GENERIC.unpack_from(octets, start)
         if not _GENERIC.size <= length <= end - start:
             raise reader.fail(f"length {length} of payload {kind}, {end - start} left", "payload length")
         reader.offset, reader.end = start + _GENERIC.size, start + length
         reader.part("payload")
-        if kind in (PayloadKind.SK, PayloadKind.SKF):
+        row = ROWS.get(kind)
+        if kind in _SEALED:
             # 3.14: "the Encrypted payload ... MUST be the last payload"; its Next Payload is the first one inside.
             if not outside or start + length != end:
                 raise reader.fail("sealed, but not the last payload", "Encrypted payload", back=4, rfc="RFC 7296 3.14")
             payloads.append(_decode_sealed(reader, kind, following))
             break
-        payloads.append(_decode_payload(reader, kind, flags))
+        if row is None:
+            payloads.append(Unknown(kind, bool(flags & _CRITICAL), reader.rest()))
+        else:
+            reader.rfc = row.rfc
+            payloads.append(row.decode(reader))
+            if reader.offset != reader.end:
+                raise reader.fail(f"{reader.left} octets too many", "payload length")
+            reader.rfc = _RFC_PAYLOAD
         reader.end = end
         kind = following
     if reader.offset != end:
@@ -176,16 +184,8 @@ def _chain(reader: PayloadReader, kind: int, *, outside: bool) -> tuple[Payload,
     return tuple(payloads)
 
 
-def _decode_payload(reader: PayloadReader, kind: int, flags: int) -> Payload:
-    row = ROWS.get(kind)
-    if row is None:
-        return Unknown(kind, bool(flags & _CRITICAL), reader.rest())
-    reader.rfc = row.rfc
-    payload = row.decode(reader)
-    if reader.left:
-        raise reader.fail(f"{reader.left} octets too many", "payload length")
-    reader.rfc = "RFC 7296 3.2"
-    return payload
+_RFC_PAYLOAD = "RFC 7296 3.2"
+_SEALED = (PayloadKind.SK, PayloadKind.SKF)
 
 
 def _decode_sealed(reader: PayloadReader, kind: int, first: int) -> Encrypted | EncryptedFragment:
@@ -297,21 +297,28 @@ def _encode_chain(payloads: tuple[Payload, ...], following: int = 0) -> tuple[in
         raise DoesNotFitError(f"{len(payloads)} payloads, at most {MOST_PAYLOADS} are sent")
     pieces: list[bytes] = []
     for payload in reversed(payloads):
-        if isinstance(payload, Encrypted | EncryptedFragment):
+        value = type(payload)
+        if value is Encrypted or value is EncryptedFragment:
             if following or pieces:
                 raise DoesNotFitError("a sealed payload must be the last one")
-            following = payload.first
+            following = payload.first  # type: ignore[union-attr]  # by its type
         kind, flags, body = _encode_body(payload)
-        pieces.append(_packed(_GENERIC, following, flags, _GENERIC.size + len(body)) + body)
+        pieces.append(body)
+        try:
+            pieces.append(_GENERIC.pack(following, flags, _GENERIC.size + len(body)))
+        except error as problem:
+            raise DoesNotFitError(str(problem)) from None
         following = kind
-    return following, b"".join(reversed(pieces))
+    pieces.reverse()
+    return following, b"".join(pieces)
 
 
 def _encode_body(payload: Payload) -> tuple[int, int, bytes]:
-    if isinstance(payload, Unknown):
-        return payload.kind, _CRITICAL if payload.critical else 0, payload.octets
-    if isinstance(payload, Encrypted):
-        return PayloadKind.SK, 0, payload.octets
+    value = type(payload)
+    if value is Unknown:
+        return payload.kind, _CRITICAL if payload.critical else 0, payload.octets  # type: ignore[union-attr]  # by its type
+    if value is Encrypted:
+        return PayloadKind.SK, 0, payload.octets  # type: ignore[union-attr]  # by its type
     row = row_of(payload)
     try:
         return row.kind, 0, row.encode(payload)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct, pack
 
 from ikev2.wire.bounds import (
+    MOST_PARTS,
     MOST_PROPOSALS,
     MOST_TRANSFORM_ATTRIBUTES,
     MOST_TRANSFORMS,
@@ -64,13 +66,38 @@ def _decode_proposal(reader: PayloadReader) -> tuple[Proposal, bool]:
         raise reader.fail(f"{count} transforms, at most {MOST_TRANSFORMS} are taken", "transforms")
     reader.offset, reader.end = start + _PROPOSAL.size, start + length
     spi = reader.take(spi_size, "SPI")
-    transforms = tuple([_decode_transform(reader, last=left == 1) for left in range(count, 0, -1)])
-    if reader.left:
-        raise reader.fail(f"{reader.left} octets too many", "proposal")
+    transforms = _decode_transforms(reader, count)
     reader.end = outer
     if not last and reader.left:
         raise reader.fail(f"{reader.left} octets after the last proposal", "proposal")
     return Proposal(number, protocol, spi, transforms), last == _MORE_PROPOSALS
+
+
+REMEMBERED, MOST_REMEMBERED = 64, 256
+"""Lists of transforms that are remembered, and the octets of one: peers of one configuration send the same."""
+_known: dict[tuple[int, bytes], tuple[tuple[Transform, ...], int]] = {}
+
+
+def _decode_transforms(reader: PayloadReader, count: int) -> tuple[Transform, ...]:
+    """All that is left of the proposal."""
+    start, length = reader.offset, reader.end - reader.offset
+    key = (count, bytes(reader.octets[start : reader.end])) if length <= MOST_REMEMBERED else None
+    if key is not None and (known := _known.get(key)) is not None:
+        # They count as if they had been read.
+        transforms, parts = known
+        if reader.parts + parts <= MOST_PARTS:
+            reader.parts += parts
+            reader.offset = reader.end
+            return transforms
+    before = reader.parts
+    transforms = tuple([_decode_transform(reader, last=left == 1) for left in range(count, 0, -1)])
+    if reader.left:
+        raise reader.fail(f"{reader.left} octets too many", "proposal")
+    if key is not None:
+        if len(_known) >= REMEMBERED:
+            del _known[next(iter(_known))]
+        _known[key] = transforms, reader.parts - before
+    return transforms
 
 
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -140,10 +167,16 @@ def _encode_proposal(proposal: Proposal, *, last: bool) -> bytes:
     size = len(proposal.spi)
     if size not in _SPI_SIZES.get(proposal.protocol, (size,)):
         raise DoesNotFitError(f"an SPI of {size} octets for protocol {proposal.protocol}")
-    body = b"".join([_encode_transform(each, last=at == count - 1) for at, each in enumerate(proposal.transforms)])
+    body = _encode_transforms(proposal.transforms)
     length = _PROPOSAL.size + size + len(body)
     head = _PROPOSAL.pack(0 if last else _MORE_PROPOSALS, length, proposal.number, proposal.protocol, size, count)
     return head + proposal.spi + body
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _encode_transforms(transforms: tuple[Transform, ...]) -> bytes:
+    last = len(transforms) - 1
+    return b"".join([_encode_transform(each, last=at == last) for at, each in enumerate(transforms)])
 
 
 def _encode_transform(transform: Transform, *, last: bool) -> bytes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from struct import Struct, pack
+from struct import Struct
 from typing import Any, NamedTuple
 
 from ikev2.wire.bounds import MOST_ATTRIBUTES, MOST_SELECTORS, MOST_SPIS, DoesNotFitError, PayloadReader
@@ -59,13 +59,15 @@ class PayloadRow(NamedTuple):
 # ~                       Key Exchange Data                       ~
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 def _decode_ke(reader: PayloadReader) -> KeyExchange:
-    group = reader.uint(2, "group")
-    reader.take(2, "reserved octets")
+    (group,) = reader.unpack(_KE, "group")
     return KeyExchange(group, reader.rest())
 
 
+_KE = Struct(">Hxx")
+
+
 def _encode_ke(payload: KeyExchange) -> bytes:
-    return pack(">Hxx", payload.group) + payload.octets
+    return _KE.pack(payload.group) + payload.octets
 
 
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
@@ -73,12 +75,12 @@ def _encode_ke(payload: KeyExchange) -> bytes:
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 # ~                   Identification Data                         ~
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+_ID = Struct(">B3s")
 _ID_SIZES: dict[int, int] = {IdKind.IPV4_ADDR: 4, IdKind.IPV6_ADDR: 16}
 
 
 def _decode_id(reader: PayloadReader, *, initiator: bool) -> IdentityPayload:
-    kind = reader.uint(1, "ID type")
-    reserved = reader.take(3, "reserved octets")
+    kind, reserved = reader.unpack(_ID, "ID type")
     octets = reader.rest()
     if len(octets) != _ID_SIZES.get(kind, len(octets)):
         raise reader.fail(f"{len(octets)} octets for ID type {kind}", "identity", back=len(octets))
@@ -120,13 +122,15 @@ def _encode_cert(payload: Certificate | CertificateRequest) -> bytes:
 # ~                      Authentication Data                      ~
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 def _decode_auth(reader: PayloadReader) -> Auth:
-    method = reader.uint(1, "authentication method")
-    reader.take(3, "reserved octets")
+    (method,) = reader.unpack(_KIND, "authentication method")
     return Auth(method, reader.rest())
 
 
 def _encode_auth(payload: Auth) -> bytes:
-    return pack(">B3x", payload.method) + payload.octets
+    return _KIND.pack(payload.method) + payload.octets
+
+
+_KIND = Struct(">B3x")
 
 
 # 3.9: "The size of the Nonce Data MUST be between 16 and 256 octets, inclusive."
@@ -150,8 +154,8 @@ def _encode_nonce(payload: Nonce) -> bytes:
 # ~                       Notification Data                       ~
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 def _decode_notify(reader: PayloadReader) -> Notify:
-    protocol, size, kind = _NOTIFY.unpack(reader.take(_NOTIFY.size, "notify header"))
-    spi = reader.take(size, "SPI")
+    protocol, size, kind = reader.unpack(_NOTIFY, "notify header")
+    spi = reader.take(size, "SPI") if size else b""
     return Notify(kind, reader.rest(), protocol, spi)
 
 
@@ -168,7 +172,7 @@ _NOTIFY = Struct(">BBH")
 # ~               Security Parameter Index(es) (SPI)              ~
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 def _decode_delete(reader: PayloadReader) -> Delete:
-    protocol, size, count = _NOTIFY.unpack(reader.take(_NOTIFY.size, "delete header"))
+    protocol, size, count = reader.unpack(_NOTIFY, "delete header")
     # 3.11: SPI Size "MUST be zero for IKE (SPI is in message header) or four for AH and ESP".
     if protocol not in (ProtocolId.IKE, ProtocolId.AH, ProtocolId.ESP) or size != (0 if protocol == 1 else 4):
         raise reader.fail(f"SPIs of {size} octets for protocol {protocol}", "SPI size", back=3)
@@ -206,8 +210,7 @@ _OPAQUE = (65535, 0)
 
 
 def _decode_ts(reader: PayloadReader, *, initiator: bool) -> TrafficSelectors:
-    count = reader.uint(1, "number of selectors")
-    reader.take(3, "reserved octets")
+    (count,) = reader.unpack(_KIND, "number of selectors")
     selectors = [_decode_selector(reader) for _ in range(count)]
     return TrafficSelectors(initiator, tuple([each for each in selectors if each is not None]))
 
@@ -215,7 +218,7 @@ def _decode_ts(reader: PayloadReader, *, initiator: bool) -> TrafficSelectors:
 def _decode_selector(reader: PayloadReader) -> Selector | None:
     """None: of a type that we do not know, which takes nothing in, so that narrowing leaves it out (2.9)."""
     reader.part("traffic selector")
-    kind, protocol, length = _TS_HEAD.unpack(reader.take(_TS_HEAD.size, "traffic selector"))
+    kind, protocol, length = reader.unpack(_TS_HEAD, "traffic selector")
     if not 4 <= length <= reader.left + 4:
         raise reader.fail(f"length {length}, {reader.left + 4} left", "selector length", back=2)
     size = _TS_ADDRESS.get(kind)
@@ -224,7 +227,7 @@ def _decode_selector(reader: PayloadReader) -> Selector | None:
         return None
     if length != 8 + 2 * size:
         raise reader.fail(f"length {length} for type {kind}", "selector length", back=2)
-    ports = _TS_PORTS.unpack(reader.take(_TS_PORTS.size, "ports"))
+    ports = reader.unpack(_TS_PORTS, "ports")
     first, last = reader.take(size, "starting address"), reader.take(size, "ending address")
     if first > last:
         raise reader.fail("the range ends before it begins", "ending address", back=size)
@@ -236,7 +239,7 @@ def _decode_selector(reader: PayloadReader) -> Selector | None:
 def _encode_ts(payload: TrafficSelectors) -> bytes:
     if len(payload.selectors) > MOST_SELECTORS:
         raise DoesNotFitError(f"{len(payload.selectors)} traffic selectors")
-    octets = pack(">B3x", len(payload.selectors))
+    octets = _KIND.pack(len(payload.selectors))
     for each in payload.selectors:
         size, ports = len(each.first), (each.first_port, each.last_port)
         if size not in (4, 16) or len(each.last) != size or each.first > each.last:
@@ -261,14 +264,13 @@ _ATTRIBUTE = Struct(">HH")
 
 
 def _decode_cp(reader: PayloadReader) -> Configuration:
-    kind = reader.uint(1, "CFG type")
-    reader.take(3, "reserved octets")
+    (kind,) = reader.unpack(_KIND, "CFG type")
     attributes: list[Attribute] = []
     while reader.left:
         if len(attributes) == MOST_ATTRIBUTES:
             raise reader.fail(f"more than {MOST_ATTRIBUTES} attributes", "configuration attribute")
         reader.part("configuration attribute")
-        number, length = _ATTRIBUTE.unpack(reader.take(_ATTRIBUTE.size, "configuration attribute"))
+        number, length = reader.unpack(_ATTRIBUTE, "configuration attribute")
         attributes.append(Attribute(number & 0x7FFF, reader.take(length, "configuration attribute")))
     return Configuration(kind, tuple(attributes))
 
@@ -277,7 +279,7 @@ def _encode_cp(payload: Configuration) -> bytes:
     if len(payload.attributes) > MOST_ATTRIBUTES or any(each.kind > 0x7FFF for each in payload.attributes):
         raise DoesNotFitError(f"{len(payload.attributes)} configuration attributes, or one of a type above 32767")
     octets = [_ATTRIBUTE.pack(each.kind, len(each.octets)) + each.octets for each in payload.attributes]
-    return pack(">B3x", payload.kind) + b"".join(octets)
+    return _KIND.pack(payload.kind) + b"".join(octets)
 
 
 # RFC 7383 2.5
@@ -288,7 +290,7 @@ def _encode_cp(payload: Configuration) -> bytes:
 # +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 def _decode_skf(reader: PayloadReader) -> EncryptedFragment:
     """`first` stands in the generic header: the codec fills it in."""
-    number, total = _TS_PORTS.unpack(reader.take(4, "fragment header"))
+    number, total = reader.unpack(_TS_PORTS, "fragment header")
     # "Fragment Number ... starting from 1. This field MUST be less than or equal to the second one."
     if not 0 < number <= total:
         raise reader.fail(f"fragment {number} of {total}", "fragment number", back=4)

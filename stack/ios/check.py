@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stack.ios.checks import check
+from stack.ios.checks import check, check_files
 from stack.ios.faults import ConfigError, Fault, masked
 from stack.ios.grammar import Finding
 from stack.ios.reader import Reading, read
 from stack.ios.syntax import clean
 from stack.ios.toml import read_toml
 
-__all__ = ["EXIT_CONFIG", "check_file", "doubts", "read_file"]
+__all__ = ["EXIT_CONFIG", "check_file", "doubts", "read_file", "refusals"]
 
 EXIT_CONFIG = 2
 """It cannot be read, or has errors."""
@@ -29,8 +29,18 @@ def read_file(path: Path, specs: Iterable[Any] | None = None) -> Reading:
 
 def doubts(path: Path, reading: Reading, specs: Iterable[Any] | None = None) -> list[str]:
     """What `labelspan check` calls an error or a warning, a line each: legal, so a node runs with it, and says so."""
-    found = (one for one in check(reading, specs) if one.severity != "note")
-    return [clean(f"{path}:{'' if one.number else ' '}{one}") for one in found]
+    found = [one for one in check(reading, specs) if one.severity != "note"]
+    found += [one for one in check_files(reading, specs) if one.severity == "warning"]
+    return [_told(path, one) for one in found]
+
+
+def refusals(path: Path, reading: Reading, specs: Iterable[Any] | None = None) -> list[str]:
+    """Why a node must not run with it, a line each: files are not what the configuration says of them."""
+    return [_told(path, one) for one in check_files(reading, specs) if one.severity == "error"]
+
+
+def _told(path: Path, one: Finding) -> str:
+    return clean(f"{path}:{'' if one.number else ' '}{one}")
 
 
 def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None = None) -> int:
@@ -44,7 +54,8 @@ def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None
     except ConfigError as error:
         print(_json(path, error.faults, ()) if as_json else error, file=sys.stdout if as_json else sys.stderr)
         return EXIT_CONFIG
-    found = check(reading, specs)
+    found = (*check_files(reading, specs), *check(reading, specs))
+    found = tuple(sorted(found, key=lambda one: one.severity != "error"))
     print(_json(path, (), found) if as_json else _text(path, found))
     return EXIT_CONFIG if any(one.severity == "error" for one in found) else 0
 
@@ -52,7 +63,7 @@ def check_file(path: Path, *, as_json: bool = False, specs: Iterable[Any] | None
 def _text(path: Path, found: tuple[Finding, ...]) -> str:
     counts = {kind: sum(one.severity == kind for one in found) for kind in ("error", "warning", "note")}
     told = ", ".join(f"{n} {kind}{'s' if n != 1 else ''}" for kind, n in counts.items() if n) or "nothing to say"
-    return "\n".join([*(clean(f"{path}:{'' if one.number else ' '}{one}") for one in found), f"{path}: {told}"])
+    return "\n".join([*(_told(path, one) for one in found), f"{path}: {told}"])
 
 
 def _json(path: Path, faults: Iterable[Fault], found: Iterable[Finding]) -> str:

@@ -31,7 +31,7 @@ from stack.policy.routemap import (
     SetEncapsulate,
 )
 
-__all__ = ["Check", "check", "check_config"]
+__all__ = ["Check", "check", "check_config", "check_files"]
 
 Said = Finding | Claim | Reference
 Check = Callable[[Any], Iterable[Any]]
@@ -50,6 +50,20 @@ def check(reading: Reading, specs: Iterable[Any] | None = None) -> tuple[Finding
         for one in check_config(reading.config, specs)
     ]
     return tuple(sorted((*reading.warnings, *found, *notes), key=_rank))
+
+
+def check_files(reading: Reading, specs: Iterable[Any] | None = None) -> tuple[Finding, ...]:
+    """What the files are found to be that the configuration names, on this host. A node does not start with an error."""
+    if specs is None:
+        from stack.registry import load_specs
+
+        specs = load_specs()
+    return tuple(
+        evolve(one, number=_number(reading, one))
+        for spec in specs
+        if spec.files is not None and spec.config is not None
+        for one in spec.files(reading.config[spec.config])
+    )
 
 
 def _number(reading: Reading, finding: Finding) -> int | None:

@@ -130,7 +130,8 @@ CASES = [
     ("  address 203.0.113.0 255.255.255.0\n", "", "warning: peer 'spokes' has neither address nor identity", ""),
     ("  address 203.0.113.0 255.255.255.0\n", "  address 0.0.0.0 0.0.0.0\n", "note: one key for everybody", ""),
     ("psk list L A", "psk list L AA", "warning: there is no authorization policy called 'AA'", "A"),
-    ("psk list L A", "psk list LL A", "note: there is no AAA list called 'LL'", "L"),
+    ("psk list L A", "psk list LL A", "warning: there is no AAA list called 'LL': peers are refused", "L"),
+    ("aaa authorization network L local\n", "", "note: IKEv2 profile 'P': nothing is said of AAA, so list 'L' is", ""),
     (" authentication remote pre-share\n", "", "warning: IKEv2 profile 'P': no peer proves itself by psk", ""),
     (
         " virtual-template 1\n",

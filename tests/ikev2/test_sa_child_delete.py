@@ -228,6 +228,29 @@ def test_child_sa_not_found_makes_another():
     assert not a.downs
 
 
+def test_rekey_of_what_we_are_still_making():
+    # A: SA, Ni, TSi, TSr  -->
+    #                    /-- SA, Nr, TSi, TSr
+    #                      <-- N(REKEY_SA) :B, for that CHILD_SA, which A does not know yet
+    # A: N(TEMPORARY_FAILURE) -->
+    #                    <-/
+    pair = Pair.up()
+    a, b = pair.a, pair.b
+    a.do("add_child", a.directory.children, pair.now)
+    step(pair)
+    late = hold(pair)
+    b.rekey_child()
+    step(pair, REKEY, to=a)
+    step(pair, "N(TEMPORARY_FAILURE)", to=b)
+    pair.deliver(late)
+    pair.run()
+    pair.advance(3 * RETRY)
+    pair.run()
+    assert a.packet()
+    assert b.packet()
+    assert len(a.current.children) == len(b.current.children) == 2
+
+
 def test_temporary_failure_is_tried_again_later():
     # A: REKEY  -->
     #           <-- N(TEMPORARY_FAILURE)

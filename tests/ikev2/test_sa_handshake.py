@@ -611,3 +611,51 @@ def test_the_directory_refuses_later_or_never_answers():
         step(pair)
     pair.advance(4)
     assert "directory" in reasons(pair.b)[0][0]
+
+
+def test_we_cannot_prove_who_we_are():
+    # An Ed25519 key, and a responder without SIGNATURE_HASH_ALGORITHMS: nothing is said
+    pair = with_certificates(pki.LEAVES["ed25519"], pki.HUB["ed25519"])
+    begin(pair)
+    step(pair)
+    answer = hold(pair)
+    payloads = tuple(p for p in answer.payloads if not (isinstance(p, Notify) and p.kind == 16431))
+    to_a(pair, encode(evolve(answer.message, payloads=payloads)))
+    assert not pair.wire
+    assert reasons(pair.a)[0][0].startswith("we cannot prove who we are")
+    assert not pair.a.directory.reserved
+    # and as a responder
+    pair = with_certificates(pki.LEAVES["ed25519"], pki.HUB["ed25519"])
+    begin(pair)
+    step(pair)
+    pair.b.first.hashes = None
+    pair.run()
+    assert "cannot prove" in reasons(pair.b)[0][0]
+    pair.nothing_left()
+
+
+def test_an_answer_of_ike_auth_whose_child_cannot_be():
+    # A: IDi, AUTH, SA, ..  -->
+    #                       <-- IDr, AUTH, SA (SPI 0), ..
+    # A: D(ESP)             -->     what B has made must go
+    pair = Pair.of()
+    begin(pair)
+    for _ in range(3):
+        step(pair)
+    pair.checking = False
+    answer = hold(pair)
+    payloads = [
+        SecurityAssociation(tuple(Proposal(p.number, 3, bytes(4), p.transforms) for p in one.proposals))
+        if isinstance(one, SecurityAssociation)
+        else one
+        for one in answer.payloads
+    ]
+    to_a(pair, sealed(pair.b, 35, 1, payloads, response=True))
+    assert pair.a.first.state is State.ESTABLISHED
+    assert [d.refused for d in pair.a.downs] == [True]
+    step(pair, "D")
+    pair.run()
+    pair.advance(10)
+    for side in (pair.a, pair.b):
+        assert not side.inbound
+        assert not side.directory.reserved

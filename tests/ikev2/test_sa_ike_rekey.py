@@ -618,6 +618,40 @@ def test_delete_that_is_never_answered():
     assert len(pair.b.sas) == 1
 
 
+def test_close_while_our_ike_rekey_is_under_way():
+    # A: SA, Ni, KEi   -->
+    #                /-- SA, Nr, KEr      B has moved to A' already
+    # A is told to close
+    #                <-/
+    # A': D(IKE)       -->                so A' ends too
+    # A: D(IKE)        -->
+    pair = Pair.up()
+    a, b = pair.a, pair.b
+    start(a)
+    step(pair, IKE)
+    late = hold(pair, IKE)
+    pair.checking = False
+    a.do("close", "enough", pair.now)
+    assert not pair.wire
+    pair.deliver(late)
+    assert [f.message.exchange for f in pair.wire] == [37, 37]
+    gone(pair)
+    assert not b.sas
+
+
+def test_close_while_both_rekey():
+    # A: SA, Ni, KEi  --\ /--  SA, Ni, KEi :B      then A is told to close: all three IKE SAs end
+    pair = Pair.up()
+    a, b = pair.a, pair.b
+    start(a)
+    start(b)
+    pair.deliver(pair.next(b))
+    pair.deliver(pair.next(a))
+    pair.checking = False
+    a.do("close", "enough", pair.now)
+    gone(pair)
+
+
 # --- the answers to a rekey that cannot be -----------------------------------------------------------------------------------
 
 

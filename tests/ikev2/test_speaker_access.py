@@ -255,7 +255,8 @@ def test_pool_exhausted_is_refused_and_recovers() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"aaa_lists": {}}, "AAA list default is not defined"),
+        ({"aaa_lists": {"other": "local"}}, "AAA list default is not defined"),
+        ({"aaa_lists": {}, "aaa_new_model": True}, "AAA list default is not defined"),
         ({"authorization_policies": {}}, "authorization policy POLICY is not defined"),
         ({"pools": {}}, "pool POOL is not defined"),
     ],
@@ -267,6 +268,15 @@ def test_why_a_peer_is_not_let_in(change: dict[str, Any], reason: str) -> None:
     world.run(5)
     assert not spoke.up("Tunnel0")
     assert any(reason in str(log.fields.get("reason", "")) for log in hub.logs), hub.logs
+
+
+def test_where_nothing_is_said_of_aaa_the_policies_of_the_node_are_meant() -> None:
+    """As in the listings of IOS's documents, whose spokes name a list that they do not define."""
+    world = World()
+    hub = make_hub(world, evolve(hub_config(), aaa_lists={}))
+    spoke = make_spoke(world, 1)
+    come_up(world, hub, spoke)
+    assert spoke.table(AddressOffered)
 
 
 def test_a_missing_template_is_no_tunnel() -> None:
@@ -401,6 +411,25 @@ def test_rfc7296_2_23_a_spoke_behind_a_nat() -> None:
     assert (ike.nat_remote, ike.nat_local, ike.ends.remote_port) == (True, False, 24500)
 
 
+def test_many_spokes_behind_one_nat() -> None:
+    """They differ in their ports alone."""
+    world = World()
+    hub = make_hub(world)
+    spokes = []
+    for n in range(1, 5):
+        inside = f"172.16.0.{n}"
+        world.nat[parse_address(inside)] = (OUTSIDE, 10000 * n)
+        spoke = world.node(f"s{n}", inside, spoke_config(f"s{n}"))
+        spoke.protect("Tunnel0", inside, HUB, negotiated=True)
+        spoke.want("Tunnel0", inside, HUB)
+        spokes.append(spoke)
+        come_up(world, hub, spoke)
+    world.run(10)
+    assert len(hub.table(AccessWanted)) == len(hub.table(RouteOffered)) == 4
+    assert len({key for spoke in spokes for key in spoke.table(AddressOffered)}) == 4
+    assert sorted(bundle.outbound.ports[1] for bundle in hub.sad if bundle.outbound) == [14500, 24500, 34500, 44500]
+
+
 def test_I16_a_peer_behind_a_nat_moves() -> None:
     """The NAT forgets, and maps it anew: the next packet that is authenticated says where it is now."""
     world = World()
@@ -418,7 +447,9 @@ def test_I16_a_peer_behind_a_nat_moves() -> None:
     assert (outbound.remote, outbound.ports[1]) == (ELSEWHERE, 61000)
     # a key is never used with a counter that began anew
     assert outbound.use is before.use
-    assert hub.table(AccessWanted)["Virtual-Access1"].remote == ELSEWHERE
+    row = hub.table(AccessWanted)["Virtual-Access1"]
+    assert row.remote == ELSEWHERE
+    hub.hear(TunnelProtected, {"Virtual-Access1": ProtectedRow(row.profile, row.local, row.remote)})
     assert hub.up("Virtual-Access1")
     # an IKE message does it too
     world.nat[INSIDE] = (OUTSIDE, 30000)

@@ -36,6 +36,11 @@ class Node:
         return self
 
     def start(self) -> None:
+        self.launch()
+        self.ready()
+
+    def launch(self) -> None:
+        """Without waiting."""
         self.file.write_text(self.config)
         command = [sys.executable, "-m", self.module, "run", str(self.file), "--name", self.name]
         command += ["--control", str(self.socket)]
@@ -43,6 +48,8 @@ class Node:
             command += ["--bind", f"{interface}={device}"]
         with self.log.open("ab") as log:
             self.process = self.namespace.spawn(command, stdout=log, stderr=subprocess.STDOUT)
+
+    def ready(self) -> None:
         self.until("show version", bool, within=READY_WITHIN)
 
     def show(self, command: str) -> Any:

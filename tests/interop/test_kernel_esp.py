@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -142,7 +143,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
         lines = FAR_PE + FAR_TUNNELS.format(v4=labels["10.1.1.0/24"], v6=labels["2001:db8:1::/64"])
         for line in lines.strip().splitlines():
             uml.run(line)
-        uml.run(f'python3 -c "{ENCAP}" >/dev/null 2>&1 &')
+        uml.run(f'{sys.executable} -c "{ENCAP}" </dev/null >/dev/null 2>&1 &')
         node.until("show tunnel endpoints", lambda value: VPN in str(value))
         yield Far(world, node, uml, far)
 

@@ -83,8 +83,12 @@ def play(backend: str, scenario: Scenario, story: Callable[[Any], Awaitable[None
 
 
 async def mgre(nodes: Mapping[str, str] = {}, *, checked: int = 7) -> MemoryTestbed:
-    """The shipped lab in memory, its first `checked` rows green. `nodes`: other configurations than the shipped ones."""
-    scenario = load("mgre")
+    return await lab("mgre", nodes, checked=checked)
+
+
+async def lab(name: str, nodes: Mapping[str, str] = {}, *, checked: int) -> MemoryTestbed:
+    """A shipped lab in memory, its first `checked` rows green. `nodes`: other configurations than the shipped ones."""
+    scenario = load(name)
     made = conduct(evolve(scenario, node={**scenario.node, **nodes}))
     bed = MemoryTestbed(made)
     made.bed = bed

@@ -316,7 +316,7 @@ def _decide(sa: Core, asked: Asked, answer: Grant | Refusal) -> None:
     establish(sa, initial_contact=notify_of(payloads, NotifyKind.INITIAL_CONTACT) is not None)
     reply: list[Payload] = [identity, *_certificates(terms), auth]
     if isinstance(answer, Refusal):
-        sa.log("CHILD_SA refused", "info", reason=answer.reason)
+        sa.deny(answer.reason)
         sa.context = None
         sa.reply(Exchange.IKE_AUTH, reply + notify(answer.notify))
         return
@@ -332,7 +332,7 @@ def _child(sa: Core, payloads: tuple[Payload, ...], grant: Grant) -> list[Payloa
     narrower = () if FLEXVPN in sa.vendor_ids else grant.selectors
     chosen = choose(sa, payloads, auth=True, narrower=narrower)
     if isinstance(chosen, Failure):
-        sa.log("CHILD_SA refused", "info", reason=chosen.reason)
+        sa.deny(chosen.reason)
         return notify(chosen.notify)
     choice, terms = chosen
     agreed, answer, context = choice.agreed, choice.answer, sa.context

@@ -296,6 +296,9 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
     old: Child | None = None
     if rekey is not None:
         old = sas.by_peer_spi(sa, rekey.spi)
+        if old is None and any(isinstance(pending.task, CreateChild) for pending in sa.pending.values()):
+            # It may be the one that we are making, whose answer is late.
+            return notify(NotifyKind.TEMPORARY_FAILURE)
         if old is None or rekey.protocol != ProtocolId.ESP:
             return notify(NotifyKind.CHILD_SA_NOT_FOUND, b"", rekey.protocol, rekey.spi)
         if old.state in {ChildState.DELETING, ChildState.REPLACED} or old.redundant or old.rival or not old.held:
@@ -306,7 +309,7 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
         return notify(NotifyKind.NO_ADDITIONAL_SAS)
     chosen = choose(sa, payloads, auth=False, old=(old.terms, old.agreed) if old else None)
     if isinstance(chosen, Failure):
-        sa.log("CREATE_CHILD_SA refused", "info", reason=chosen.reason)
+        sa.deny(chosen.reason)
         return notify(chosen.notify)
     choice, terms = chosen
     key, shared = None, b""

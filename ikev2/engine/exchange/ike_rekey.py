@@ -60,6 +60,7 @@ def is_ike_offer(payloads: tuple[Payload, ...]) -> bool:
 
 def hand_over(old: Core, new: Core) -> None:
     """`new` is `old`'s successor from now on: CHILD_SAs and what waits to be done are its."""
+    new.ends = old.ends  # those of the CHILD_SAs; the peer's next message says if they are old
     new.children, old.children = old.children, {}
     new.lingering, old.lingering = old.lingering, {}
     moving = [task for task in old.queue if not isinstance(task, RekeyIke | DeleteIke)]

@@ -208,7 +208,7 @@ def _note(sa: Core, reason: str) -> None:
     sa.drop("refused without authentication")
     if sa.refusal != reason:
         sa.refusal = reason
-        sa.log("refusal that proves nothing", "info", reason=reason, remote=sa.ends.remote)
+        sa.log("refusal that proves nothing", "info", reason=reason)
 
 
 def _take(sa: Core, task: Init, octets: bytes, message: Message) -> str:
@@ -304,7 +304,7 @@ def respond(sa: Core, octets: bytes, message: Message) -> bytes | None:
         first_of(payloads, Nonce),
     )
     if offer is None or ke is None or nonce is None or not good_nonce(nonce.octets) or not any(message.initiator_spi):
-        sa.log("IKE_SA_INIT not taken", "info", reason="a payload is missing or wrong", remote=sa.ends.remote)
+        sa.log("IKE_SA_INIT not taken", "info", reason="a payload is missing or wrong")
         return None
     configured = sa.directory.ike_proposals(sa.ends)
     chosen = choose_ike(configured, offer.proposals)
@@ -321,7 +321,7 @@ def respond(sa: Core, octets: bytes, message: Message) -> bytes | None:
         shared = key.shared(ke.octets)
     except DhError as error:
         # RFC 6989 2.5: a key that fails its test: the message is dropped.
-        sa.log("IKE_SA_INIT not taken", "info", reason=str(error), remote=sa.ends.remote)
+        sa.log("IKE_SA_INIT not taken", "info", reason=str(error))
         return None
     sa.spi_r = sa.directory.ike_spi()
     sa.context = context = InitContext(nonce_i=nonce.octets, nonce_r=sa.entropy(NONCE), peer=octets)
@@ -342,5 +342,6 @@ def respond(sa: Core, octets: bytes, message: Message) -> bytes | None:
 
 
 def _turn_away(sa: Core, kind: int, octets: bytes, reason: str) -> None:
-    sa.log("IKE_SA_INIT refused", "info", reason=reason, remote=sa.ends.remote)
+    other_group = kind == NotifyKind.INVALID_KE_PAYLOAD
+    sa.log("another group asked for" if other_group else "IKE_SA_INIT refused", "info", reason=reason)
     sa.send((plain(sa.spi_i, bytes(8), notify(kind, octets), initiator=False, response=True),), sa.ends)
