@@ -82,7 +82,7 @@ crypto ipsec profile p
 interface Tunnel0
  ip address 10.9.3.1 255.255.255.252
  tunnel source Ethernet0/0
- tunnel destination {caller}
+ tunnel mode gre multipoint
  tunnel protection ipsec profile p
 !
 interface Ethernet0/0
@@ -206,7 +206,7 @@ def cpu_ns(pid: int) -> int:
 def prefer(pid: int, core: int) -> None:
     """All of a process on one core, before others: what else runs on the machine costs it its caches, not its place."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {core % (os.cpu_count() or 1)})
+        pass
         os.setpriority(os.PRIO_PROCESS, int(task.name), -15)
 
 

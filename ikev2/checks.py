@@ -149,12 +149,12 @@ def _profile(profile: IkeProfile, node: NodeConfig) -> Iterator[Said]:
     who = f"IKEv2 profile {profile.name!r}"
     if not (profile.match_remote or profile.match_certificate):
         yield Finding("warning", f"{who} matches nobody (`match identity remote`, `match certificate`)", line)
-    for local, method in (("local", profile.auth_local), ("remote", profile.auth_remote)):
-        if not method:
-            yield Finding("warning", f"{who} has no `authentication {local}`: it cannot be used", line)
+    if profile.methods[0] is None:
+        text = f"{who} has neither `authentication local` nor a keyring or trustpoint that says it: it cannot be used"
+        yield Finding("warning", text, line)
     for name in profile.match_certificate:
         yield Reference("certificate map", name, f"match certificate {name}", "it matches nothing", under=line)
-        if not _signed(profile.auth_remote):
+        if not _signed(profile.methods[1]):
             text = f"{who} matches certificates, but peers do not prove themselves by one"
             yield Finding("warning", text, f"match certificate {name}", under=line)
     for name in profile.match_local_interface:
@@ -165,7 +165,7 @@ def _profile(profile: IkeProfile, node: NodeConfig) -> Iterator[Said]:
     if profile.lifetime <= SHORT_LIFETIME:
         text = f"IKE SAs of {who} live {profile.lifetime} seconds: most of the time they are rekeyed"
         yield Finding("warning", text, f"lifetime {profile.lifetime}", under=line)
-    if any(match.kind is IdentityKind.ANY for match in profile.match_remote) and AuthMethod.PSK in profile.auth_remote:
+    if any(match.kind is IdentityKind.ANY for match in profile.match_remote) and AuthMethod.PSK in profile.methods[1]:
         text = f"{who} takes any identity, with pre-shared keys: an identity there is only what a peer says"
         yield Finding("note", text, "match identity remote any", under=line)
 
@@ -175,15 +175,16 @@ def _signed(methods: Iterable[AuthMethod]) -> bool:
 
 
 def _keys(profile: IkeProfile, line: str, who: str) -> Iterator[Said]:
+    prove, believe = profile.methods
     if profile.keyring:
         told = f"keyring local {profile.keyring}"
         yield Reference("IKEv2 keyring", profile.keyring, told, "there are no keys", "error", under=line)
-        if profile.auth_local is not AuthMethod.PSK and AuthMethod.PSK not in profile.auth_remote:
+        if prove is not AuthMethod.PSK and AuthMethod.PSK not in believe:
             yield Finding("note", f"{who} has a keyring, but nobody uses pre-shared keys", told, under=line)
         return
     for end, wanted, key in (
-        ("local", profile.auth_local is AuthMethod.PSK, profile.local_key),
-        ("remote", AuthMethod.PSK in profile.auth_remote, profile.remote_key),
+        ("local", prove is AuthMethod.PSK, profile.local_key),
+        ("remote", AuthMethod.PSK in believe, profile.remote_key),
     ):
         if wanted and not key:
             text = f"{who} has `authentication {end} pre-share`, but no key: `keyring local`, or `key` on that line"
@@ -191,18 +192,19 @@ def _keys(profile: IkeProfile, line: str, who: str) -> Iterator[Said]:
 
 
 def _certificates(profile: IkeProfile, line: str, who: str) -> Iterator[Said]:
+    prove, believe = profile.methods
     for name in profile.trustpoints:
         yield Reference("trustpoint", name, f"pki trustpoint {name}", "there are no certificates", "error", under=line)
     ours = [name for name in profile.trustpoints if name not in profile.verify_only]
-    if profile.auth_local is not None and profile.auth_local is not AuthMethod.PSK and not ours:
+    if prove is not None and prove is not AuthMethod.PSK and not ours:
         text = f"{who} proves us by a certificate, but names no trustpoint (`pki trustpoint`)"
-        yield Finding("warning", text, f"authentication local {profile.auth_local.value}", under=line)
+        yield Finding("warning", text, f"authentication local {prove.value}", under=line)
     believed = [name for name in profile.trustpoints if name not in profile.sign_only]
-    if _signed(profile.auth_remote) and not believed:
+    if _signed(believe) and not believed:
         text = f"{who} wants certificates of peers, but names no trustpoint to believe (`pki trustpoint`)"
-        yield Finding("warning", text, f"authentication remote {profile.auth_remote[0].value}", under=line)
+        yield Finding("warning", text, f"authentication remote {min(one.value for one in believe)}", under=line)
     wants_subject = profile.identity_local is not None and profile.identity_local.kind is IdentityKind.DN
-    if wants_subject and profile.auth_local is AuthMethod.PSK:
+    if wants_subject and prove is AuthMethod.PSK:
         yield Finding("warning", f"{who} has no certificate whose subject it could be", "identity local dn", under=line)
 
 
@@ -218,8 +220,9 @@ def _given(profile: IkeProfile, *, aaa: bool) -> Iterator[Said]:
             text = f"{who}: nothing is said of AAA, so list {one.list_name!r} is the policies of this node"
             yield Finding("note", text, told, under=line)
         yield Reference("authorization policy", one.policy, told, "peers are refused", under=line)
-        methods = {"psk": AuthMethod.PSK in profile.auth_remote, "cert": _signed(profile.auth_remote)}
-        if profile.auth_remote and not methods.get(one.kind, True):
+        believe = profile.methods[1]
+        methods = {"psk": AuthMethod.PSK in believe, "cert": _signed(believe)}
+        if believe and not methods.get(one.kind, True):
             yield Finding("warning", f"{who}: no peer proves itself by {one.kind}", told, under=line)
 
 
@@ -296,8 +299,8 @@ def _trustpoint(point: Trustpoint, ike: Ikev2Config) -> Iterator[Finding]:
     chain = ike.certificate_chains.get(point.name)
     pasted = {kind for (kind, _), octets in (chain.certificates.items() if chain else ()) if octets}
     users = [p for p in ike.profiles.values() if point.name in p.trustpoints]
-    signs = any(point.name not in p.verify_only and p.auth_local not in (None, AuthMethod.PSK) for p in users)
-    believes = any(point.name not in p.sign_only and _signed(p.auth_remote) for p in users)
+    signs = any(point.name not in p.verify_only and p.methods[0] not in (None, AuthMethod.PSK) for p in users)
+    believes = any(point.name not in p.sign_only and _signed(p.methods[1]) for p in users)
     if signs and not (point.certificate_file or pasted - {"ca"}):
         text = f"{who} has no certificate of ours: `certificate file`, or one under `crypto pki certificate chain`"
         yield Finding("warning", text, line)

@@ -177,6 +177,18 @@ class IkeProfile:
     initial_contact_force: bool = False
     description: str = ""
 
+    @property
+    def methods(self) -> tuple[AuthMethod | None, frozenset[AuthMethod]]:
+        """How we prove ourselves, and how the peer may. What is not configured follows from the rest, so that a profile of two
+        lines works: whom it is for, and a keyring or a trust point."""
+        local = self.auth_local
+        if local is None:
+            if self.keyring or self.local_key:
+                local = AuthMethod.PSK
+            elif self.trustpoints:
+                local = AuthMethod.SIGNATURE
+        return local, frozenset(self.auth_remote) or (frozenset({local}) if local else frozenset())
+
 
 @frozen
 class RouteAccept:

@@ -66,7 +66,7 @@ from stack.service import Context, ServiceShell
 from stack.tables.sad import Sa, SadWriter
 from stack.wire import WireError
 
-__all__ = ["SERVICE", "Authoriser", "Ikev2Service"]
+__all__ = ["SERVICE", "Authoriser", "Ikev2Service", "check_files"]
 
 PRODUCES: frozenset[Any] = frozenset(
     {*PRODUCED, IkeSaUp, IkeSaDown, PeerRefused, ChildSaUp, ChildSaDown, Rekeyed, PeerMoved}
@@ -344,10 +344,10 @@ class Ikev2Service(ServiceShell):
             self.log.warning("others can read a private key", trustpoint=name, file=file, mode=f"{mode & 0o777:o}")
 
 
-def check_files(config: Ikev2Config) -> Iterator[Finding]:
+def check_files(config: Ikev2Config, now: float | None = None) -> Iterator[Finding]:
     """What is wrong with the trust points' files. A fingerprint that is not the authority's is an error: a node with it must
-    not run; all else only keeps the profiles down that need them."""
-    now = OsClock().wall()
+    not run; all else only keeps the profiles down that need them. `now`: seconds since 1970."""
+    now = OsClock().wall() if now is None else now
     for name, trustpoint in config.trustpoints.items():
         under = f"crypto pki trustpoint {name}"
         try:

@@ -113,7 +113,8 @@ class NodeConfig:
     community_lists: Mapping[str, CommunityList] = field(factory=dict)
     extcommunity_lists: Mapping[str, ExtCommunityList] = field(factory=dict)
     route_maps: Mapping[str, RouteMap] = field(factory=dict)
-    no_effect: tuple[str, ...] = ()
+    no_effect: tuple[str, ...] = field(default=(), repr=False)
+    """Lines that are kept as they are; other services' passwords may be in them."""
 
 
 @frozen

@@ -163,22 +163,22 @@ class ServiceShell:
             self.fail(error)
 
     def rearm(self) -> None:
-        """Set the one timer from `deadline()`. Cheap when nothing changed."""
+        """Set the one timer from `deadline()`. Cheap when that has not come nearer: a timer that is too early asks again."""
         when = self.deadline()
-        if when == self._armed and self._timer is not None:
-            return
         if self._timer is not None:
+            if when is None or (self._armed is not None and self._armed <= when):
+                return
             self._timer.cancel()
-        self._armed = when
-        self._timer = None
+            self._timer = None
         if when is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(when, self.guarded(self._woken))
+            self._armed = when
+            self._timer = asyncio.get_running_loop().call_at(when, self.guarded(self._woken))
 
     def _woken(self) -> None:
-        self._timer = None
-        self._armed = None
-        self.wake()
+        early, self._timer, self._armed = self._armed, None, None
+        when = self.deadline()
+        if when is not None and (early is None or when <= max(early, self.now)):
+            self.wake()
         self.rearm()
 
     # --- the supervisor's side ------------------------------------------------------------------------------------------

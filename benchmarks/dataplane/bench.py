@@ -57,8 +57,9 @@ def inside(namespace: str, *words: str) -> list[str]:
 
 
 @contextmanager
-def topology() -> Iterator[None]:
-    """The three namespaces, their devices, neighbours, and the drops that keep kernels from routing what is measured."""
+def topology(*, routed: bool = False) -> Iterator[None]:
+    """The three namespaces, their devices, neighbours, and the drops that keep kernels from routing what is measured.
+    `routed`: the forwarder's kernel routes, and the sink's takes what comes."""
     keepers: list[subprocess.Popen[str]] = []
     try:
         for namespace in (GENERATOR, FORWARDER, SINK):
@@ -88,6 +89,8 @@ def topology() -> Iterator[None]:
         ):
             run("ip", "-n", FORWARDER, "neigh", "add", address, "lladdr", mac, "dev", device)
         for namespace, device in ((GENERATOR, "g0"), (FORWARDER, "c0"), (SINK, "s0")):
+            if routed and namespace != GENERATOR:
+                continue
             keepers.append(
                 subprocess.Popen(
                     inside(namespace, sys.executable, "-c", _KEEPER, device),

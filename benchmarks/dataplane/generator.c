@@ -4,7 +4,7 @@
  * encap: Ethernet + IPv4/UDP of SIZE octets to 10.64.0.0/16, 256 prefixes, 1024 packets in turn.
  * decap, swap: the same inside Ethernet + IPv4 + GRE (+ KEY) + label 100..355, from 192.0.2.2 to 192.0.2.1.
  * frames: those of a file, in turn: two octets of length (of this machine's order) before each.
- * Prints how many it sent.
+ * Prints how many it sent. With RATE in the environment: so many a second, else as many as it can.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FRAMES 1024
 #define MOST (1 << 17)
@@ -110,7 +111,8 @@ int main(int count, char **words)
 	struct iovec part[BATCH];
 	unsigned long sent = 0;
 	int next = 0;
-	for (double end = seconds() + atof(words[4]); seconds() < end;) {
+	double rate = getenv("RATE") ? atof(getenv("RATE")) : 0, begun = seconds();
+	for (double end = begun + atof(words[4]); seconds() < end;) {
 		memset(message, 0, sizeof message);
 		for (int i = 0; i < BATCH; i++) {
 			part[i] = (struct iovec){ kept[next], length[next] };
@@ -119,6 +121,8 @@ int main(int count, char **words)
 		}
 		int now = sendmmsg(fd, message, BATCH, 0);
 		sent += now > 0 ? now : 0;
+		while (rate && seconds() < begun + sent / rate)
+			usleep(200);
 	}
 	printf("%lu\n", sent);
 	return 0;

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LINGER",
     "MAX_CHILDREN",
+    "MAX_LINGERING",
     "SOFT",
     "SPREAD",
     "SWITCH_AFTER",
@@ -49,8 +50,11 @@ LINGER = 5.0
 SWITCH_AFTER = 30.0
 """Seconds after which a rekey of the peer is taken to have reached it, though nothing shows it. Longer than a peer repeats
 a request, so that an answer that was lost has been sent again; the old SA carries until then."""
-MAX_CHILDREN = 64
-"""Of one IKE SA; the next one is refused with NO_ADDITIONAL_SAS."""
+MAX_CHILDREN = 16
+"""Of one IKE SA; the next one is refused with NO_ADDITIONAL_SAS. Each may have a successor beside it: a peer that rekeys and
+never deletes is refused, likewise, at twice as many."""
+MAX_LINGERING = 16
+"""Inbound SAs of one IKE SA that are deleted and still received by; those deleted first go at once."""
 MAX_SEQUENCE = 2**32 - 1
 """RFC 4303 3.3.3: without ESN an SA must not send more packets than this; a nonce would come twice."""
 SOFT, SPREAD = 0.85, 0.1
@@ -228,6 +232,10 @@ def gone(sa: Core, child: Child, reason: str) -> None:
     if child.held:
         child.held = False
         sa.lingering[child.number] = sa.now + LINGER
+        if len(sa.lingering) > MAX_LINGERING:
+            first = next(iter(sa.lingering))
+            del sa.lingering[first]
+            sa.release(first)
     else:
         _release(sa, child)
 

@@ -37,6 +37,7 @@ from ikev2.engine.sealed import Outgoing, seal
 from ikev2.engine.window import MAX_OWN_WINDOW, MAX_QUEUE, Answered, Pending, Schedule, Task
 from ikev2.wire.numbers import Exchange
 from ikev2.wire.payloads import Identity, Payload
+from stack.esp import Selector
 
 __all__ = ["Core", "Entropy"]
 
@@ -68,6 +69,8 @@ class Core:
     peer: Identity | None = None
     peer_text: str = ""
     certificate: Any = None
+    narrower: tuple[Selector, ...] = ()
+    """Of the directory's grant: the peer's side of every CHILD_SA goes no further."""
     auth_own: int = 0
     auth_peer: int = 0
 
@@ -118,6 +121,8 @@ class Core:
     """The peer's rekey of this IKE SA that met our own: exchange.ike_rekey.Rival."""
     heir: Any = None
     """The IKE SA that replaced this one."""
+    elders: int = 0
+    """How many predecessors the peer has not let go of yet."""
     adopted: bool = True
     """False: made by a rekey of the peer that met ours; not decided yet."""
     refusal: str = ""
@@ -311,6 +316,7 @@ class Core:
             peer=self.peer,
             peer_text=self.peer_text,
             certificate=self.certificate,
+            narrower=self.narrower,
             auth_own=self.auth_own,
             auth_peer=self.auth_peer,
             suite=suite,
@@ -351,6 +357,10 @@ class Core:
         for task in [*(pending.task for pending in self.pending.values()), *self.queue]:
             task.dropped(self)
         self.step(Step.END)
+        heir = self.heir
+        while heir is not None:
+            heir.elders -= 1
+            heir = heir.heir
         self.pending, self.queue = {}, []
         self.context = self.requests = self.responses = None
         self.keys = None

@@ -9,7 +9,7 @@ from attrs import define, evolve
 from ikev2.config import AuthorizationPolicy
 from ikev2.engine.authorise import asked, own_addresses, reply_attributes, wish
 from ikev2.engine.contract import AccessRequest, Answer, ChildTerms, Ends, Grant, Refusal, Terms, Wait
-from ikev2.engine.identities import holder_of, identity_text
+from ikev2.engine.identities import identity_text
 from ikev2.engine.node import Node
 from ikev2.engine.outputs import Authorise
 from ikev2.engine.peers import Peer
@@ -59,18 +59,18 @@ class NodeDirectory:
             peer.profile = profile.name
         known = any(
             node.peers[number].sas and node.peers[number] is not peer
-            for number in node.by_holder.get(holder_of(profile.name, identity), ())
+            for number in node.by_holder.get(node.profiles.holder(profile.name, ends.remote, identity, None), ())
         )
         return node.profiles.terms(profile, ends, identity, bind=not by_map, known_contact=known)
 
     def confirm(
         self,
-        ends: Ends,  # noqa: ARG002  # the contract's; `terms` were chosen by them
+        ends: Ends,
         terms: Terms,
         identity: Identity,
         certificate: Any,
     ) -> Refusal | None:
-        return self.node.profiles.confirm(terms, identity, certificate)
+        return self.node.profiles.confirm(ends, terms, identity, certificate)
 
     # --- authorisation ------------------------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ class NodeDirectory:
         if peer is None:
             return Refusal("the IKE SA is gone")
         peer.profile = request.profile
-        peer.holder = holder_of(request.profile, request.identity)
+        peer.holder = node.profiles.holder(request.profile, peer.home, request.identity, request.certificate)
         peer.text = identity_text(request.identity)
         if node.authorises:
             peer.request, peer.asking = request, True

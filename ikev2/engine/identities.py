@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ikev2.config import IdentityKind, IdentityMatch, IdentitySpec
-from ikev2.pki.errors import CertificateError
-from ikev2.pki.names import dn_text, parse_dn_der
+from ikev2.pki.credentials import PeerCertificate
+from ikev2.pki.errors import AuthError, CertificateError
+from ikev2.pki.identity import check_identity
+from ikev2.pki.names import dn_der, dn_text, parse_dn_der
 from ikev2.wire.numbers import IdKind
 from ikev2.wire.payloads import Identity
 from stack.addr import format_address, parse_address
@@ -91,8 +93,15 @@ def _folded(octets: bytes) -> str:
     return octets.decode("utf-8", "replace").lower()
 
 
-def holder_of(profile: str, identity: Identity) -> tuple[str, bytes]:
-    """Whose leases and interfaces: one key for a profile and an identity."""
+def holder_of(profile: str, identity: Identity, certificate: PeerCertificate | None = None) -> tuple[str, bytes]:
+    """Whose leases and interfaces: one key for a profile and an identity. Where a certificate map lets in whoever has a
+    certificate of some kind, the identity is anybody's word: one that `certificate` does not bear out is no claim to what is
+    another peer's, and the certificate's subject is the holder."""
+    if certificate is not None:
+        try:
+            check_identity(identity, certificate.certificate)
+        except AuthError:
+            identity = Identity(IdKind.DER_ASN1_DN, dn_der(certificate.certificate.cert.subject))
     octets = identity.octets
     if identity.kind in (IdKind.FQDN, IdKind.RFC822_ADDR):
         octets = octets.lower()

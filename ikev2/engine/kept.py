@@ -123,7 +123,7 @@ def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: li
     for pool_name, address in peer.leases:
         if (pool := node.pools.get(pool_name)) is not None and pool.contains(address):
             pool.lease(_holder(peer), peer.text, number, node.now, wish=address)
-    node.claims.hold(number, was.rows)
+    node.claims.hold(number, was.rows, peer.holder)
     hard = [sa.hard_time for sa in (outbound, *inbound) if sa.hard_time]
     node.timers.set(("inherited", number), max(hard) if hard else node.now + DAY)
     node.touch(was.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from attrs import define, field
 
@@ -11,7 +12,7 @@ from ikev2.config import RouteAccept
 from ikev2.engine import contract as say
 from ikev2.engine.authorise import own_addresses
 from ikev2.engine.directory import NodeDirectory
-from ikev2.engine.identities import holder_of, identity_text
+from ikev2.engine.identities import identity_text
 from ikev2.engine.kept import Kept, keep
 from ikev2.engine.node import Node
 from ikev2.engine.outputs import PutInbound, PutOutbound, RemoveInbound
@@ -21,7 +22,7 @@ from ikev2.engine.peers import Child, Peer
 from ikev2.engine.sa import IkeSa, State
 from ikev2.engine.wants import Want
 from ikev2.events import ChildSaDown, ChildSaUp, IkeSaDown, IkeSaUp, PeerMoved, PeerRefused, Rekeyed
-from stack.addr import format_address
+from stack.addr import Prefix, format_address
 from stack.events import AccessWanted, SaKey
 
 __all__ = ["CHILDLESS", "COLLISION", "LINGER", "SUPERSEDED", "Lifecycle"]
@@ -35,6 +36,9 @@ is; one that a newer one replaces; one that its initiator should have deleted an
 
 CHILDLESS = 120.0
 """Seconds that an IKE SA may be without a CHILD_SA."""
+
+MAX_CHILDLESS = 16
+"""IKE SAs without a CHILD_SA that one identity may have; the oldest ends."""
 
 SOONEST = 0.001
 """Seconds between two turns of one IKE SA."""
@@ -167,17 +171,30 @@ class Lifecycle:
         peer.identity, peer.text = said.identity, identity_text(said.identity)
         peer.certificate = said.certificate
         peer.profile = peer.profile or peer.sa.snapshot().profile
-        peer.holder = holder_of(peer.profile, said.identity)
+        peer.holder = node.profiles.holder(peer.profile, peer.home, said.identity, said.certificate)
         peer.flexvpn = FLEXVPN_SUPPORTED in said.vendor_ids
         node.admission.closed(peer.number)
         node.by_holder.setdefault(peer.holder, set()).add(peer.number)
         node.count("established")
         self._policy(peer)
         node.timers.set(("childless", peer.number), node.now + CHILDLESS)
+        if not peer.initiator:
+            self._after.append(partial(self._few_childless, peer))
         node.log("IKE SA is up", **node.describe(peer), initiator=peer.initiator)
         node.post(IkeSaUp(peer.number, peer.ends.local, peer.remote, peer.text, peer.profile, initiator=peer.initiator))
         if said.initial_contact:
             self._after.append(lambda: self._initial_contact(peer))
+
+    def _few_childless(self, peer: Peer) -> None:
+        """Of one identity: whoever has proved it once might hold as many as there can be."""
+        node = self.node
+        numbers = node.by_holder.get(peer.holder, set())
+        if len(numbers) <= MAX_CHILDLESS:
+            return
+        idle = [one for number in numbers if (one := node.peers[number]).sas and not one.children and not one.closing]
+        idle.sort(key=lambda one: one.number)
+        for one in idle[:-MAX_CHILDLESS]:
+            self.close(one, "too many SAs without a CHILD_SA")
 
     def _policy(self, peer: Peer) -> None:
         """Of an initiator: the responder's was asked for in `authorise`."""
@@ -528,11 +545,29 @@ class Lifecycle:
         if said.kind == _REPLY:
             row = self.node.protected.get(peer.key.interface) if peer.key is not None else None
             if row is not None and row.negotiated:
-                peer.received = own_addresses(said.attributes)
+                peer.received = self._acceptable(peer, own_addresses(said.attributes))
             peer.attributes = said.attributes
         else:
             peer.set_attributes = said.attributes
         self.refresh(peer)
+
+    def _acceptable(self, peer: Peer, addresses: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Without those that would be somewhere twice: a peer gives us an address, and takes none of ours away."""
+        node = self.node
+        tunnel = peer.key.interface if peer.key is not None else ""
+        interface = node.interfaces.get(tunnel)
+        vrf = interface.vrf if interface is not None else ""
+        found = []
+        for address in addresses:
+            others = node.own.get((vrf, address), set()) - {tunnel}
+            if not others and address not in (peer.ends.local, peer.remote):
+                found.append(address)
+                continue
+            where = f"is of {min(others)}" if others else "is an outer one of the tunnel"
+            reason = f"the address {format_address(address)} that the peer gives us {where}"
+            node.log("an address is refused", "warning", **node.describe(peer), reason=reason)
+            self.refused(peer, reason)
+        return tuple(found)
 
     def refresh(self, peer: Peer) -> None:
         """Bring what stands in routing because of `peer` up to what is known now."""
@@ -552,10 +587,22 @@ class Lifecycle:
                 peer.received, peer.assigned, peer.routes, key.remote or peer.remote, peer.accept or RouteAccept()
             )
             rows.update(overlay_rows(overlay, interface))
-        node.claims.hold(peer.number, rows)
+        node.claims.hold(peer.number, rows, peer.holder)
+        if interface is not None and peer.children:
+            self._yield_assigned(peer, interface.vrf)
         for key in {child.key for child in peer.children.values()}:
             keep(node, self.kept, key)
         self._after.append(lambda: self._announce(peer))
+
+    def _yield_assigned(self, peer: Peer, vrf: str) -> None:
+        """What we have given to `peer` is no longer for others to announce."""
+        node = self.node
+        for prefix in map(Prefix.host, peer.assigned):
+            for number in node.claims.claimants(vrf, prefix):
+                other = node.peers.get(number)
+                if other is not None and other.holder != peer.holder and prefix in other.routes:
+                    other.routes = tuple(route for route in other.routes if route != prefix)
+                    self._after.append(partial(self.refresh, other))
 
     def _judge(self, peer: Peer) -> None:
         """Which of the peer's routes are taken."""
@@ -570,7 +617,7 @@ class Lifecycle:
             (*(a for a in peer.attributes if a.kind in _SUBNETS), *peer.set_attributes),
             (peer.ends.local, peer.remote),
             own,
-            node.taken_hosts(peer.holder, interface.vrf),
+            node.objection(peer.holder, interface.vrf),
         )
         for prefix, reason in found.refused.items():
             if peer.refused.get(prefix) != reason:

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from ikev2.config import AuthorizationPolicy, Ikev2Config
 from ikev2.engine.access import Accesses
-from ikev2.engine.admission import Admission
+from ikev2.engine.admission import Admission, Rate
 from ikev2.engine.authorise import permitted
 from ikev2.engine.contract import Ends, Level
 from ikev2.engine.outputs import Log, Output, Post, Publish, RemoveOutbound
@@ -27,9 +27,31 @@ from stack.policy.lists import AccessList
 __all__ = ["MAX_PEERS", "Node"]
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 MAX_PEERS = 16_000
 """IKE SAs at once, half-open ones included; so many need at most the SAD's 65,536 inbound SAs while they rekey."""
+
+
+PROVOKED = frozenset(
+    {
+        "CHILD_SA refused",
+        "CHILD_SA was refused",
+        "CREATE_CHILD_SA refused",
+        "IKE SA rekey refused",
+        "IKE SA was not made",
+        "a peer's route is refused",
+        "authentication refused",
+        "configuration refused",
+        "message cannot be read",
+        "one identity at two addresses",
+        "peer moved",
+        "the peer has lost a CHILD_SA",
+    }
+)
+"""What a peer can have us say as often as it likes."""
+LOG_RATE = 50.0
+"""Lines of those a second, of all peers together; the others are for `debug`, and counted. `show` has the reasons anyway."""
 
 
 @define(eq=False)
@@ -51,6 +73,8 @@ class Node:
     carriers: Carriers = field(factory=Carriers)
     timers: Timers = field(factory=Timers)
     interfaces: dict[str, Interface] = field(factory=dict)
+    own: dict[tuple[str, bytes], set[str]] = field(factory=dict)
+    """(VRF, address of ours) -> interfaces that have it."""
     protected: dict[str, ProtectedRow] = field(factory=dict)
     """Without virtual access interfaces, which are what we have asked for ourselves."""
     access_lists: dict[str, AccessList] = field(factory=dict)
@@ -66,6 +90,7 @@ class Node:
     esp_spis: dict[int, int] = field(factory=dict)
     """SPI of ours -> number of the peer; reserved ones too."""
     counters: dict[str, int] = field(factory=dict)
+    log_rate: Rate = field(factory=lambda: Rate(LOG_RATE))
     refusals: Refusals = field(factory=Refusals)
     states: dict[SaKey, SaRow] = field(factory=dict)
     vacant: dict[SaKey, int] = field(factory=dict)
@@ -87,6 +112,9 @@ class Node:
         self._out.append(Post(fact))
 
     def log(self, event: str, level: Level = "info", **fields: object) -> None:
+        if event in PROVOKED and level != "debug" and not self.log_rate.allows(self.now):
+            self.count("log lines left out")
+            level = "debug"
         self._out.append(Log(event, fields, level))
 
     def count(self, what: str) -> None:
@@ -245,16 +273,31 @@ class Node:
             found += permitted(self.access_lists.get(name))
         return tuple(dict.fromkeys(found))
 
-    def taken_hosts(self, holder: tuple[str, bytes], vrf: str) -> Callable[[Prefix], bool]:
-        """Whether another identity holds a host route."""
+    def objection(self, holder: tuple[str, bytes], vrf: str) -> Callable[[Prefix], str]:
+        """Why a host address is not for a peer of `holder` to announce; '': it may."""
 
-        def taken(prefix: Prefix) -> bool:
-            return any(
-                (peer := self.peers.get(number)) is not None and peer.holder != holder
-                for number in self.claims.claimants(vrf, prefix)
-            )
+        def why(prefix: Prefix) -> str:
+            if (vrf, prefix.network) in self.own:
+                return "it is our own address"
+            for number in self.claims.claimants(vrf, prefix):
+                peer = self.peers.get(number)
+                if peer is not None and peer.holder != holder:
+                    return "it is another peer's"
+            return ""
 
-        return taken
+        return why
+
+    def learn(self, name: str, interface: Interface | None) -> None:
+        """What is known of an interface of ours."""
+        before = self.interfaces.pop(name, None)
+        if before is not None:
+            for address in before.addresses:
+                unlist(self.own, (before.vrf, address), name)
+        if interface is None:
+            return
+        self.interfaces[name] = interface
+        for address in interface.addresses:
+            self.own.setdefault((interface.vrf, address), set()).add(name)
 
     def esp_spi(self) -> int:
         while True:
@@ -284,7 +327,7 @@ class Node:
         return fields
 
 
-def unlist(index: dict[K, set[int]], name: K, number: int) -> None:
+def unlist(index: dict[K, set[V]], name: K, number: V) -> None:
     """Take `number` from an index, and a name that has none left."""
     numbers = index.get(name)
     if numbers is not None:

@@ -6,7 +6,7 @@ published is the difference, so a row that stays is never withdrawn for a moment
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from attrs import define, field, frozen
@@ -60,15 +60,20 @@ class Slot(NamedTuple):
 
 @define(eq=False)
 class Claims:
-    """Rows by claimant. The newest claim on a slot decides what stands there."""
+    """Rows by claimant. Of the claims on a slot that one owner has, the newest decides what stands there. Another owner's waits
+    until the first has none left: who announces what is another's already does not draw its traffic."""
 
     _claims: dict[Slot, dict[int, Any]] = field(factory=dict)
     _of: dict[int, set[Slot]] = field(factory=dict)
+    _owners: dict[int, Hashable] = field(factory=dict)
+    """Claimant -> owner."""
+    _holds: dict[Slot, Hashable] = field(factory=dict)
+    """The owner whose row stands."""
     _changed: dict[Slot, None] = field(factory=dict)
     _standing: dict[Slot, Any] = field(factory=dict)
 
-    def hold(self, claimant: int, rows: Mapping[Slot, Any]) -> None:
-        """From now on these rows, and no others, are `claimant`'s."""
+    def hold(self, claimant: int, rows: Mapping[Slot, Any], owner: Hashable = None) -> None:
+        """From now on these rows, and no others, are `claimant`'s, which belongs to `owner`."""
         for slot in self._of.get(claimant, set()) - rows.keys():
             self._let_go(claimant, slot)
         for slot, row in rows.items():
@@ -79,8 +84,10 @@ class Claims:
                 self._changed[slot] = None
         if rows:
             self._of[claimant] = set(rows)
+            self._owners[claimant] = owner
         else:
             self._of.pop(claimant, None)
+            self._owners.pop(claimant, None)
 
     def drop(self, claimant: int) -> None:
         self.hold(claimant, {})
@@ -96,8 +103,7 @@ class Claims:
         """What to publish since the last time."""
         batches: dict[tuple[Topic[Any, Any], str], dict[Any, Any]] = {}
         for slot in self._changed:
-            claims = self._claims.get(slot)
-            row = next(reversed(claims.values())) if claims else None
+            row = self._row(slot)
             if self._standing.get(slot) != row:
                 batches.setdefault((slot.topic, slot.table), {})[slot.key] = row
                 if row is None:
@@ -106,6 +112,19 @@ class Claims:
                     self._standing[slot] = row
         self._changed.clear()
         return [Publish(topic, rows, table) for (topic, table), rows in batches.items()]
+
+    def _row(self, slot: Slot) -> Any:
+        """What is to stand there; None: nothing."""
+        claims = self._claims.get(slot)
+        if not claims:
+            self._holds.pop(slot, None)
+            return None
+        owners = {claimant: self._owners[claimant] for claimant in claims}
+        owner = self._holds.get(slot)
+        if owner not in owners.values():
+            owner = next(iter(owners.values()))
+        self._holds[slot] = owner
+        return next(claims[claimant] for claimant in reversed(claims) if owners[claimant] == owner)
 
     def claimants(self, vrf: str, prefix: Prefix) -> Iterable[int]:
         """Who holds a route to `prefix`."""
@@ -215,10 +234,10 @@ def announced(
     attributes: Iterable[Attribute],
     transport: Iterable[bytes],
     own: Iterable[bytes] = (),
-    taken: Callable[[Prefix], bool] = lambda _prefix: False,
+    objection: Callable[[Prefix], str] = lambda _prefix: "",
 ) -> Announced:
     """What a peer says lies behind it. `transport`: the outer addresses of its tunnel, ours and its; `own`: our addresses on
-    it; `taken`: whether another peer holds a host address."""
+    it; `objection`: why a host address is not this peer's ('': it may be)."""
     found: dict[Prefix, None] = {}
     refused: dict[Prefix, str] = {}
     outer, mine = tuple(transport), frozenset(own)
@@ -227,8 +246,8 @@ def announced(
         if prefix is None or prefix in found or prefix in refused:
             continue
         reason = _unacceptable(prefix, outer, mine)
-        if not reason and prefix.length == len(prefix.network) * 8 and taken(prefix):
-            reason = "it is another peer's"
+        if not reason and prefix.length == len(prefix.network) * 8:
+            reason = objection(prefix)
         if not reason and len(found) >= MAX_ROUTES:
             reason = f"more than {MAX_ROUTES} routes"
         if not reason:

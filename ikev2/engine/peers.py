@@ -102,12 +102,17 @@ class Carriers:
     """By which outbound SAs each neighbour can be reached, one a peer, the one that it is sent to last."""
 
     _by_key: dict[SaKey, list[tuple[int, Sa]]] = field(factory=dict)
+    _by_spi: dict[int, set[int]] = field(factory=dict)
+    """The peer's SPI -> peers. Peers choose them, so several may have the same."""
 
     def put(self, peer: int, sa: Sa) -> int | None:
         """It is sent to by `sa` from now on. What the same peer sent by until now is forgotten: its SPI, if there was one."""
         carriers = self._by_key.setdefault(sa.key, [])
         before = next((one.spi for number, one in carriers if number == peer), None)
         carriers[:] = [*(one for one in carriers if one[0] != peer), (peer, sa)]
+        if before is not None:
+            self._unlist(before, peer)
+        self._by_spi.setdefault(sa.spi, set()).add(peer)
         return before
 
     def remove(self, peer: int, key: SaKey, spi: int) -> tuple[bool, Sa | None]:
@@ -124,9 +129,21 @@ class Carriers:
         carriers = self._by_key.get(key)
         if carriers is None:
             return
-        carriers[:] = [one for one in carriers if one[0] != peer or one[1].spi != spi]
+        left = [one for one in carriers if one[0] != peer or one[1].spi != spi]
+        if len(left) < len(carriers):
+            self._unlist(spi, peer)
+        carriers[:] = left
         if not carriers:
             del self._by_key[key]
+
+    def _unlist(self, spi: int, peer: int) -> None:
+        peers = self._by_spi.get(spi, set())
+        peers.discard(peer)
+        if not peers:
+            self._by_spi.pop(spi, None)
+
+    def by_spi(self, spi: int) -> list[int]:
+        return list(self._by_spi.get(spi, ()))
 
     def current(self, key: SaKey) -> tuple[int, Sa] | None:
         """(peer, SA)."""

@@ -23,7 +23,7 @@ from ikev2.config import (
 )
 from ikev2.crypto.suites import SuiteError, default_ike_proposals, esp_proposals, ike_proposals
 from ikev2.engine.contract import ChildTerms, Ends, Refusal, Terms
-from ikev2.engine.identities import address_identity, identity_matches, identity_of, identity_text
+from ikev2.engine.identities import address_identity, holder_of, identity_matches, identity_of, identity_text
 from ikev2.pki import maps
 from ikev2.pki.certificate import ParsedCertificate, parse_certificate
 from ikev2.pki.credentials import Credential, PskCredential, SignatureCredential, Trust, TrustStore
@@ -51,6 +51,9 @@ _DEFAULT_SETS = (
 _DEFAULT_POLICY = AuthorizationPolicy(DEFAULT, route_set_interface="")
 
 Esp = tuple[IpsecProfile, tuple[Proposal, ...], EspMode]
+
+Holder = tuple[str, bytes]
+"""A profile, and who of its peers."""
 
 _SIGNATURES = frozenset({AuthMethod.RSA_SIG, AuthMethod.ECDSA_SIG, AuthMethod.SIGNATURE})
 
@@ -97,7 +100,7 @@ class Profiles:
                 return f"certificate map {name} is not defined"
         if profile.keyring and profile.keyring not in self.config.keyrings:
             return f"keyring {profile.keyring} is not defined"
-        local, remote = self.methods(profile)
+        local, remote = profile.methods
         if local is None or not remote:
             return "no authentication method"
         if local in _SIGNATURES or remote & _SIGNATURES:
@@ -113,17 +116,6 @@ class Profiles:
         ):
             return "no keyring and no pre-shared key"
         return ""
-
-    def methods(self, profile: IkeProfile) -> tuple[AuthMethod | None, frozenset[AuthMethod]]:
-        """How we prove ourselves, and how the peer may. What is not configured follows from the rest."""
-        local = profile.auth_local
-        if local is None:
-            if profile.keyring or profile.local_key:
-                local = AuthMethod.PSK
-            elif profile.trustpoints:
-                local = AuthMethod.SIGNATURE
-        remote = frozenset(profile.auth_remote) or (frozenset({local}) if local else frozenset())
-        return local, remote
 
     def side(self, profile: IkeProfile) -> Side:
         known = self._sides.get(profile.name)
@@ -143,7 +135,7 @@ class Profiles:
         proving = next((one for name, one in loaded.items() if name not in profile.verify_only and one.own), None)
         believing = [one for name, one in loaded.items() if name not in profile.sign_only and one.anchors]
         anchors = trust_store(believing, sha1=self.config.sha1) if believing else None
-        local = self.methods(profile)[0]
+        local = profile.methods[0]
         if proving is None or local not in _SIGNATURES:
             return Side(anchors=anchors)
         try:
@@ -189,7 +181,7 @@ class Profiles:
         known = self.config.certificate_maps
         return any(name in known and maps.matches(known[name], certificate) for name in profile.match_certificate)
 
-    def confirm(self, terms: Terms, identity: Identity, certificate: Any) -> Refusal | None:
+    def confirm(self, ends: Ends, terms: Terms, identity: Identity, certificate: Any) -> Refusal | None:
         """A peer that has proved itself: is it one of `terms`'s profile? An identity that no certificate bears out counts only
         if a certificate map lets that certificate in."""
         profile = self.get(terms.profile)
@@ -199,7 +191,11 @@ class Profiles:
         if parsed is not None and self._mapped(profile, parsed):
             return None
         if any(identity_matches(match, identity) for match in profile.match_remote):
-            if parsed is None or terms.trust.bind:
+            if parsed is None:
+                # We called by its address, and knew no identity: who is named has to prove it by the key of that name.
+                named = self._keys(profile, ends, identity)[1].encode() == terms.trust.psk
+                return None if named else Refusal(f"{identity_text(identity)} has another pre-shared key")
+            if terms.trust.bind:
                 return None
             try:
                 check_identity(identity, parsed)
@@ -235,7 +231,7 @@ class Profiles:
         """`identity`: the peer's, as far as it has said it (None: we are the initiator)."""
         if reason := self.reason(profile):
             return Refusal(f"profile {profile.name} cannot be used: {reason}")
-        local, remote = self.methods(profile)
+        local, remote = profile.methods
         side = self.side(profile)
         own_key, far_key = self._keys(profile, ends, identity)
         credential: Credential
@@ -273,7 +269,7 @@ class Profiles:
     def requests(self, ends: Ends) -> bytes:
         found: dict[bytes, None] = {}
         for profile in self.usable(ends):
-            _, remote = self.methods(profile)
+            _, remote = profile.methods
             anchors = self.side(profile).anchors
             if remote & _SIGNATURES and anchors is not None:
                 hashes = anchors.requests()
@@ -288,20 +284,27 @@ class Profiles:
         return own, far
 
     def keyring_peer(self, profile: IkeProfile, address: bytes, identity: Identity | None) -> KeyringPeer | None:
-        """By address, the longest prefix first; then by identity; a prefix of length 0 is for those that nothing else names."""
+        """By identity, if the peer has said one, so that who is named in a keyring proves it by the key of that name and by no
+        other; then by address, the longest prefix first."""
         keyring = self.config.keyrings.get(profile.keyring)
         if keyring is None:
             return None
         peers = keyring.peers.values()
-        near = [peer for peer in peers if peer.prefix is not None and peer.prefix.covers(address)]
-        best = max(near, key=lambda peer: peer.prefix.length if peer.prefix else 0, default=None)
-        if best is not None and best.prefix is not None and best.prefix.length:
-            return best
         if identity is not None:
             for peer in peers:
                 if peer.identity is not None and identity_matches(peer.identity, identity):
                     return peer
-        return best
+        near = [peer for peer in peers if peer.prefix is not None and peer.prefix.covers(address)]
+        return max(near, key=lambda peer: peer.prefix.length if peer.prefix else 0, default=None)
+
+    def holder(self, name: str, remote: bytes, identity: Identity, certificate: PeerCertificate | None) -> Holder:
+        """Whose leases and interfaces those of a peer at `remote` are. A pre-shared key of one entry of a keyring proves
+        nothing of who has another's, whatever identity is claimed with it."""
+        profile, found = self.get(name), holder_of(name, identity, certificate)
+        if profile is None or certificate is not None:
+            return found
+        entry = self.keyring_peer(profile, remote, identity)
+        return (found[0], found[1] + b"\0" + entry.name.encode()) if entry is not None else found
 
     # --- what is proposed -------------------------------------------------------------------------------------------
 

@@ -376,9 +376,7 @@ class Speaker:
     def _by_old(self, want: Want, child: ChildTerms) -> bool:
         """By the IKE SA that was made for it, if that has outlived its CHILD_SA."""
         node = self.node
-        peer = next(
-            (peer for peer in node.living if peer.key == want.key and peer.initiator and not peer.closing), None
-        )
+        peer = next((peer for peer in node.called(want.key) if peer.sas and not peer.closing), None)
         if peer is None or peer.sa.state is not State.ESTABLISHED:
             return False
         node.wants.started(want, peer.number)
@@ -560,10 +558,7 @@ class Speaker:
 
     def _interface(self, name: str, interface: Interface | None) -> None:
         node = self.node
-        if interface is None:
-            node.interfaces.pop(name, None)
-        else:
-            node.interfaces[name] = interface
+        node.learn(name, interface)
         numbers = set(node.by_interface.get(name, ()))
         if interface is not None and not is_access(name):
             # What is announced may be another interface's addresses.
@@ -582,11 +577,10 @@ class Speaker:
         """An SA has carried as much as it should: rekey its CHILD_SA."""
         node = self.node
         if inbound:
-            owner = node.peers.get(node.esp_spis.get(spi, 0))
-            owners = [owner] if owner is not None else []
+            numbers = [node.esp_spis.get(spi, 0)]
         else:
-            owners = [peer for peer in node.living if any(spi == known for _, known in peer.outbound)]
-        for peer in owners:
+            numbers = node.carriers.by_spi(spi)
+        for peer in [node.peers[number] for number in numbers if number in node.peers]:
             for child in list(peer.children.values()):
                 sa = child.inbound if inbound else child.outbound
                 if sa.spi == spi and peer.sas and not peer.closing:
@@ -627,10 +621,14 @@ class Speaker:
             return self._done()
         peer.asking = False
         request, peer.request = peer.request, None
-        if isinstance(answer, Grant):
-            answer = self.directory.granted(peer, request, answer)
-        sa, final = peer.sa, answer
-        self.lifecycle.drive(peer, sa, lambda: sa.granted(final, now))
+        sa = peer.sa
+
+        def decide() -> list[SaOutput]:
+            # What an embedder gives may be anything; what comes of that is this peer's misfortune alone.
+            final = self.directory.granted(peer, request, answer) if isinstance(answer, Grant) else answer
+            return sa.granted(final, now)
+
+        self.lifecycle.drive(peer, sa, decide)
         return self._done()
 
     def reconfigure(

@@ -375,7 +375,7 @@ _CHAIN_LINES = (
     Line((HEX_MODE,), "quit", "the certificate ends", edit=lambda _draft, _values: None, leaves=True),
 )
 
-_REQUESTS = "a key or certificate is made by other tools (`openssl`), and given by files"
+_REQUESTS = "keys and certificates are made by `labelspan pki` or other tools, and given by files"
 
 PKI_LINES: tuple[Line, ...] = (
     *_POINT_LINES,

@@ -119,8 +119,8 @@ def profiles(config: Ikev2Config, snapshot: SpeakerSnapshot, name: str = "") -> 
                 "ike-sas": users,
                 "identities": [_identity(match) for match in one.match_remote],
                 "certificate-maps": list(one.match_certificate),
-                "auth-local": one.auth_local.value if one.auth_local else None,
-                "auth-remote": [method.value for method in one.auth_remote],
+                "auth-local": one.methods[0].value if one.methods[0] else None,
+                "auth-remote": sorted(method.value for method in one.methods[1]),
                 "keyring": one.keyring,
                 "trustpoints": list(one.trustpoints),
                 "lifetime-seconds": one.lifetime,
@@ -146,8 +146,9 @@ def _profile(one: IkeProfile, reason: str, users: int) -> Iterator[str]:
     yield f"  Certificate maps: {' '.join(one.match_certificate) or 'none'}"
     yield f" Local identity: {f'{spec.kind.value} {spec.value}'.rstrip() if spec else 'none'}"
     yield " Remote identity: none"
-    yield f" Local authentication method: {one.auth_local.value if one.auth_local else 'none'}"
-    yield f" Remote authentication method(s): {' '.join(method.value for method in one.auth_remote) or 'none'}"
+    prove, believe = one.methods
+    yield f" Local authentication method: {prove.value if prove else 'none'}"
+    yield f" Remote authentication method(s): {' '.join(sorted(method.value for method in believe)) or 'none'}"
     yield " EAP options: none"
     yield f" Keyring: {one.keyring or 'none'}"
     yield f" Trustpoint(s): {' '.join(one.trustpoints) or 'none'}"

@@ -19,6 +19,7 @@ from attrs import evolve
 
 from stack.addr import DEFAULT_VRF, Afi, Prefix, format_address
 from stack.config import Config, InterfaceAddress, NodeConfig, StaticRoute
+from stack.ios.faults import masked
 from stack.ios.grammar import Claim, Finding, Reference
 from stack.ios.reader import Reading
 from stack.policy.routemap import (
@@ -44,7 +45,7 @@ _RANKS = {"error": 0, "warning": 1, "note": 2}
 
 def check(reading: Reading, specs: Iterable[Any] | None = None) -> tuple[Finding, ...]:
     """Everything to say about a text that was read: findings, worst first, and a note for each line without effect."""
-    notes = [Finding("note", f"has no effect: {one.reason}", one.line, one.number) for one in reading.no_effect]
+    notes = [Finding("note", f"has no effect: {one.reason}", masked(one.line), one.number) for one in reading.no_effect]
     found = [
         evolve(one, number=_number(reading, one)) if one.line and one.number is None else one
         for one in check_config(reading.config, specs)
@@ -58,12 +59,12 @@ def check_files(reading: Reading, specs: Iterable[Any] | None = None) -> tuple[F
         from stack.registry import load_specs
 
         specs = load_specs()
-    return tuple(
-        evolve(one, number=_number(reading, one))
-        for spec in specs
-        if spec.files is not None and spec.config is not None
-        for one in spec.files(reading.config[spec.config])
-    )
+    found: list[Finding] = []
+    for spec in specs:
+        look = getattr(spec, "files", None)
+        if look is not None and spec.config is not None:
+            found += (evolve(one, number=_number(reading, one)) for one in look(reading.config[spec.config]))
+    return tuple(found)
 
 
 def _number(reading: Reading, finding: Finding) -> int | None:

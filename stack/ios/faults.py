@@ -19,9 +19,24 @@ WINDOW = 100
 MAX_EXPECTED = 12
 
 
-_SECRETS = ("password", "secret", "pre-shared-key", "pre-share", "authentication-key")
+_SECRETS = (
+    "password",
+    "secret",
+    "pre-shared-key",
+    "pre-share",
+    "authentication-key",
+    "message-digest-key",
+    "key-string",
+)
 _PAIRS = frozenset({("isakmp", "key"), ("nhrp", "authentication")})
 """Words that announce one only together: `authentication local rsa-sig` tells nothing that must be hidden."""
+
+_LINES = {
+    "snmp-server": frozenset({"community", "user", "host"}),
+    "tacacs-server": frozenset({"key"}),
+    "radius-server": frozenset({"key"}),
+}
+"""Words that do in lines that begin with such a word: other services' lines, which may stand in a router's text."""
 
 _SHORTEST = 3
 """Letters of an abbreviation that counts: `pre ...` in a keyring."""
@@ -39,10 +54,11 @@ def _announces(before: str, word: str) -> bool:
 
 def masked(line: str) -> str:
     """`line` with stars for what stands after a word that announces a secret, misspelt or not: messages go to logs."""
-    before = ""
+    before, first = "", ""
     for token in tokenise(line):
         word = token.text.lower()
-        if _announces(before, word):
+        first = first or word
+        if _announces(before, word) or word in _LINES.get(first, ()):
             rest = line[token.end :]
             return line[: token.end] + "".join(c if c.isspace() else "*" for c in rest)
         before = word

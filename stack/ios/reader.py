@@ -10,7 +10,7 @@ from attrs import define, evolve, field, frozen
 
 from stack.config import Config
 from stack.ios.editor import Applied, Editor, Later, located
-from stack.ios.faults import ConfigError, Fault, Wrong
+from stack.ios.faults import ConfigError, Fault, Wrong, masked
 from stack.ios.grammar import Finding
 from stack.ios.syntax import clean
 from stack.ios.table import Table
@@ -35,11 +35,11 @@ class NoEffect:
 
     number: int
     mode: str
-    line: str
+    line: str = field(repr=False)
     reason: str
 
     def __str__(self) -> str:
-        return f"line {self.number}: `{self.line}` has no effect: {self.reason}"
+        return f"line {self.number}: `{masked(self.line)}` has no effect: {self.reason}"
 
 
 @frozen

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from stack.addr import format_address, parse_address
+from stack.addr import format_address
 from stack.nettypes import Datagram
 from stack.os import bpf
 from stack.os.ports import Reading, big_queues, dropped
@@ -69,7 +69,7 @@ class UdpPort(Reading):
             local = _destination(ancillary)
             if local:
                 source, port = remote
-                return Datagram(bytes(self._buffer[:size]), parse_address(source), port, local, self.port)
+                return Datagram(bytes(self._buffer[:size]), socket.inet_aton(source), port, local, self.port)
             self.errors["not unicast"] += 1
 
     def send(self, octets: bytes, local: bytes, remote: bytes, port: int) -> None:

@@ -123,7 +123,6 @@ CASES = [
     ("\n pki trustpoint T\n", "\n pki trustpoint TT\n", "error: there is no trustpoint called 'TT'", "T"),
     (" match certificate M\n", " match certificate MM\n", "warning: there is no certificate map called 'MM'", "M"),
     (" authentication remote rsa-sig\n", "", "warning: IKEv2 profile 'P' matches certificates, but peers do not", ""),
-    (" authentication local rsa-sig\n", "", "warning: IKEv2 profile 'P' has no `authentication local`", ""),
     (" match identity remote address 203.0.113.0 255.255.255.0\n match certificate M\n", "", "'P' matches nobody", ""),
     (" pre-shared-key k", " description none", "warning: peer 'spokes' has no key", ""),
     (" pre-shared-key k", " pre-shared-key local k", "warning: peer 'spokes' has a key for one end only", ""),
@@ -290,6 +289,30 @@ def test_default_exists_without_a_line():
     )
     (one,) = said
     assert one.startswith("note: IKEv2 profile 'default' takes any identity, with pre-shared keys")
+
+
+TUNNEL = """interface Tunnel1
+ ip address 10.0.0.1 255.255.255.0
+ tunnel source 192.0.2.1
+ tunnel destination 192.0.2.2
+ tunnel protection ipsec profile default
+"""
+
+
+def test_a_profile_of_two_lines_is_right():
+    """Whom it is for, and a keyring: that both ends use pre-shared keys follows from it."""
+    assert (
+        found(
+            "crypto ikev2 keyring K\n peer other\n  address 192.0.2.2\n  pre-shared-key k\n"
+            "crypto ikev2 profile default\n match identity remote address 192.0.2.2\n keyring local K\n" + TUNNEL
+        )
+        == []
+    )
+
+
+def test_a_profile_that_says_nothing_of_authentication():
+    said = found("crypto ikev2 profile default\n match identity remote address 192.0.2.2\n" + TUNNEL)
+    assert any("'default' has neither `authentication local` nor a keyring or trustpoint" in one for one in said)
 
 
 def test_protection_without_any_profile_is_said():

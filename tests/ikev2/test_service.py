@@ -15,7 +15,8 @@ from ikev2.config import AuthMethod, IkeProfile, Ikev2Config, IpsecProfile, Trus
 from ikev2.engine.contract import AccessRequest, Grant, Refusal
 from ikev2.events import ChildSaUp, IkeSaUp, PeerRefused
 from ikev2.pki.authority import key_pem, pem
-from ikev2.service import AUTHORISE_WITHIN, DATAGRAMS_A_TURN, RETRY, SERVICE, Ikev2Service
+from ikev2.pki.certificate import parse_certificate
+from ikev2.service import AUTHORISE_WITHIN, DATAGRAMS_A_TURN, RETRY, SERVICE, Ikev2Service, check_files
 from ikev2.wire.payloads import Attribute
 from stack.addr import parse_address
 from stack.bus import Bus
@@ -341,6 +342,59 @@ def test_a_missing_file_is_its_profile_s_misfortune_until_it_is_there(tmp_path: 
         await b.supervisor.stop()
 
     run(main())
+
+
+def test_a_revoked_peer_is_let_go_when_the_list_is_read_again(tmp_path: Path) -> None:
+    """The same configuration, another file: nobody else is touched, and the peer is told no reason."""
+
+    async def main() -> None:
+        left = evolve(
+            files(tmp_path / "a", pki.LEAVES["ec256"]), revocation=("crl",), crl_file=str(tmp_path / "ca.crl")
+        )
+        listed = tmp_path / "ca.crl"
+
+        def revoke(*serials: int) -> None:
+            listed.write_bytes(b"".join(pem(one, "X509 CRL") for one in pki._WORLD.crls(serials)))
+
+        revoke()
+        a, b = await pair(two_hosts(), certs(left), certs(files(tmp_path / "b", pki.HUB["ec256"])))
+        await until(lambda: a.up and b.up)
+        a.supervisor.reconfigure("ikev2", certs(left))
+        await asyncio.sleep(2)
+        assert a.up
+        assert b.up
+        revoke(pki.HUB["ec256"].serial)
+        a.supervisor.reconfigure("ikev2", certs(left))
+        await until(lambda: not a.up and not b.up)
+        assert any("is revoked" in str(said.get("reason")) for said in a.ear.said)
+        await asyncio.sleep(30)
+        assert not a.up
+        assert not any("revoked" in str(said) for said in b.ear.said)
+        await a.supervisor.stop()
+        await b.supervisor.stop()
+
+    run(main())
+
+
+def test_what_the_files_are_found_to_be(tmp_path: Path) -> None:
+    """A fingerprint that is another authority's is an error, for a node must not run with it; all else is a warning."""
+    right = files(tmp_path / "a", pki.LEAVES["ec256"])
+
+    def said(trustpoint: Trustpoint, now: float = pki.NOW) -> list[tuple[str, str]]:
+        return [(one.severity, one.text) for one in check_files(certs(trustpoint), now)]
+
+    fingerprint = parse_certificate(pki._WORLD.root.chain[-1]).fingerprint("sha256").hex()
+    assert said(evolve(right, fingerprint=fingerprint)) == []
+    ((severity, text),) = said(evolve(right, fingerprint="0" * 64))
+    assert severity == "error"
+    assert f"its own is {fingerprint.upper()}" in text
+    ((severity, text),) = said(evolve(right, key_file=str(tmp_path / "none")))
+    assert severity == "warning"
+    assert "none: No such file or directory" in text
+    late = [text for severity, text in said(right, pki.NOW + 400 * pki.DAY) if severity == "warning"]
+    assert late == ["trustpoint CA: certificate cn=R3-spoke.cisco.com,ou=FLEX,o=Cisco has expired"]
+    early = {text.rpartition(" certificate ")[2] for _, text in said(right, pki.NOW - 400 * pki.DAY)}
+    assert "cn=Test root CA,o=Cisco is not valid yet" in early
 
 
 def test_S03_keys_are_in_no_log_bus_snapshot_or_sample(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_the_newer_of_two_that_the_peer_began_stays() -> None:
     assert want is not None
     peer = next(iter(a.speaker.node.peers.values()))
     peer.key = None
+    a.speaker.node.by_key.clear()
     want.up = False
     a.speaker.node.wants.soon(want)
     a.perform(a.speaker.wake(world.now))

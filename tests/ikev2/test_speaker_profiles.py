@@ -160,7 +160,9 @@ def test_an_unusable_profile_says_so() -> None:
         ("198.51.100.1", name("R1.example"), "named"),
         ("198.51.100.1", name("other"), "any"),
         ("198.51.100.1", None, "any"),
-        ("192.0.2.9", name("R1.example"), "net"),
+        # who is named proves it by the key of that name, wherever it is
+        ("192.0.2.9", name("R1.example"), "named"),
+        ("192.0.2.2", name("R1.example"), "named"),
     ],
 )
 def test_keyring_order(address: str, identity: Identity | None, key: str) -> None:

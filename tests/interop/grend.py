@@ -34,7 +34,8 @@ class GreEnd:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.answered = 0
-        self.replies: list[tuple[str, int]] = []
+        self._sequence = 0
+        self._replies: set[tuple[str, int]] = set()
         """(who answered, sequence) of our own pings."""
         self._thread = threading.Thread(target=self._run, name="gre end", daemon=True)
         self._thread.start()
@@ -52,14 +53,17 @@ class GreEnd:
 
     def ping(self, local: str, remote: str, source: str, destination: str, count: int = 3, size: int = 56) -> int:
         """From `source` to `destination` inside GRE from `local` to `remote`: how many of `count` were answered."""
-        before = len(self.replies)
-        for sequence in range(count):
+        answered = 0
+        for _ in range(count):
+            self._sequence = sequence = (self._sequence + 1) & 0xFFFF
             echo = echo_request(socket.AF_INET, 0x4752, sequence, size)
             self._send(local, remote, _ipv4(parse_address(source), parse_address(destination), echo))
             end = time.monotonic() + 2.0
-            while len(self.replies) <= before + sequence and time.monotonic() < end:
+            while (destination, sequence) not in self._replies and time.monotonic() < end:
                 time.sleep(0.002)
-        return len([one for one in self.replies[before:] if one[0] == destination])
+            answered += (destination, sequence) in self._replies
+            self._replies.discard((destination, sequence))
+        return answered
 
     def _send(self, local: str, remote: str, packet: bytes) -> None:
         with self._lock:
@@ -92,7 +96,7 @@ class GreEnd:
             local, remote = (format_address(outer[at : at + 4]) for at in (16, 12))
             self._send(local, remote, _ipv4(destination, source, bytes(echo)))
         elif echo[0] == ECHO_REPLY:
-            self.replies.append((format_address(source), struct.unpack_from(">H", echo, 6)[0]))
+            self._replies.add((format_address(source), struct.unpack_from(">H", echo, 6)[0]))
 
 
 def _ipv4(source: bytes, destination: bytes, payload: bytes) -> bytes:

@@ -1,4 +1,5 @@
-"""A node whose lifetimes pass twenty times as fast: `lifetime 120`, the shortest that a configuration can have, is 6 s.
+"""A node whose lifetimes pass twenty times as fast: `lifetime 120`, the shortest that a configuration can have, is 6 s. It
+rekeys early, so that what is lost can be repeated in time.
 
 Run as `python -m tests.interop.hasty run ...`, as `labelspan run ...`; `HastyNode` does that.
 """
@@ -10,6 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
+from ikev2.engine import children, core
 from ikev2.engine.contract import Terms
 from ikev2.engine.profiles import Profiles
 from stack.cli import main
@@ -18,6 +20,8 @@ from tests.interop.nodes import Node
 __all__ = ["HASTE", "HastyNode"]
 
 HASTE = 20.0
+EARLY = 0.55
+"""The part of a lifetime after which it rekeys, at the earliest."""
 
 
 class HastyNode(Node):
@@ -35,6 +39,7 @@ def hurry() -> None:
         found = child_terms(self, *words, **more)
         return evolve(found, lifetime=found.lifetime / HASTE) if hasattr(found, "lifetime") else found
 
+    core.SOFT = children.SOFT = EARLY
     Profiles.terms = hasty_terms  # type: ignore[method-assign]  # in this process alone
     Profiles.child_terms = hasty_child_terms  # type: ignore[method-assign]  # as above
 

@@ -9,6 +9,7 @@ What a connection is like stands in a `Peer`; both configurations are made of it
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ikev2.pki.authority import key_pem
 from stack.lab.namespace import Namespace, World
+from tests.conftest import require_tool
 from tests.ikev2 import pki
 from tests.interop.nodes import Node
 from tests.interop.pes import ip
@@ -108,8 +110,12 @@ class Peer:
     esp: Esp = GCM256
     old: bool = False
     """Of the other strongSwan."""
+    mode: str = "transport"
+    """What we ask for; its own ESP can only do tunnel mode, which it then answers."""
     our_kind: str = ""
     our_id: str = "us.example"
+    seen: str = ""
+    """Where our tunnel leads, if that is not its address: a NAT."""
     identity: str = "fqdn us.example"
     """`our_id` as IOS writes it."""
     match: str = ""
@@ -232,7 +238,7 @@ def own(folder: Path, name: str, leaf: pki.Leaf) -> None:
 _HEAD = """hostname us
 crypto ikev2 keyring all
  peer all
-  address 192.0.2.0 255.255.254.0
+  address 0.0.0.0 0.0.0.0
   pre-shared-key {key}
  !
 """
@@ -253,7 +259,7 @@ _PEER = """crypto ikev2 profile {conn}
  {proof}
 {ike_profile}!
 crypto ipsec transform-set {conn} {transform}
- mode transport
+ mode {mode}
 !
 crypto ipsec profile {conn}
  set transform-set {conn}
@@ -312,12 +318,15 @@ def _peer(peer: Peer) -> str:
         ),
         ike_profile=_lines(peer.ike_profile),
         transform=peer.esp.transform,
+        mode=peer.mode,
         profile=profile,
     )
     if peer.tunnel == "-":
         return text
     address = peer.tunnel or f"ip address 10.{peer.number}.0.1 255.255.255.252"
-    return text + _TUNNEL.format(tunnel=peer.tunnel_name, address=address, remote=peer.address, conn=peer.conn)
+    return text + _TUNNEL.format(
+        tunnel=peer.tunnel_name, address=address, remote=peer.seen or peer.address, conn=peer.conn
+    )
 
 
 def our_config(peers: Sequence[Peer], folder: Path, more: str = "", offered: Sequence[str] = ()) -> str:
@@ -414,6 +423,27 @@ OLD = """
 """RSA and ECDSA go by the methods of RFC 7296 and RFC 4754, not by RFC 7427."""
 
 
+def behind_nat(world: World, peers: Iterable[Peer]) -> tuple[Namespace, Namespace]:
+    """`us`, and `far` behind `nat`, which has both of them appear as its own address on the other side, at any port."""
+    us, nat, far = world.add("us"), world.add("nat"), world.add("far")
+    world.cable(us, "eth0", nat, "eth0")
+    world.cable(nat, "eth1", far, "eth0")
+    nat.address("eth0", "198.51.100.2/24")
+    nat.address("eth1", "198.51.101.1/24")
+    nat.sysctl(ipv4__ip_forward=1)
+    nat.route("192.0.2.0/24", via="198.51.101.2")
+    nat.route(f"{US}/32", via="198.51.100.1")
+    far.address("eth0", "198.51.101.2/24")
+    far.route("default", via="198.51.101.1")
+    for peer in peers:
+        for address in filter(None, (peer.address, peer.seen)):
+            far.address("lo", f"{address}/32")
+    rules = "add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }"
+    rules += "; add rule ip nat post masquerade random"
+    nat.run(lambda: subprocess.run([require_tool("nft"), rules], check=True, capture_output=True, timeout=10))
+    return us, far
+
+
 def cabled(world: World, peers: Iterable[Peer], *, old: bool = False) -> tuple[Namespace, Namespace]:
     """`us` and `far` (or `old`)."""
     us = world.namespaces.get("us") or world.add("us")
@@ -482,7 +512,8 @@ class Bench:
         return self.reason(peer)
 
     def ike(self, peer: Peer) -> list[Any]:
-        return [row for row in self.node.show("show crypto ikev2 sa") if row["remote-address"] == peer.address]
+        rows = self.node.show("show crypto ikev2 sa")
+        return [row for row in rows if row["remote-address"] == (peer.seen or peer.address)]
 
     def reason(self, peer: Peer) -> str:
         """Why it is not up, as show says."""
@@ -548,13 +579,14 @@ def benched(
     offered: Sequence[str] = (),
     before: Callable[[World, dict[bool, Swan]], None] = lambda _world, _swans: None,
     made: type[Node] = Node,
+    nat: bool = False,
 ) -> Iterator[Bench]:
     """`more`: lines of ours; `its_more`, `settings`: of swanctl.conf and strongswan.conf. `old`: settings of the old one, if
     there is to be one. `before`: called when only strongSwan runs."""
     with World() as world, ExitStack() as stack:
         swans = {}
         for is_old in (False, True) if old else (False,):
-            us, far = cabled(world, peers, old=is_old)
+            us, far = behind_nat(world, peers) if nat else cabled(world, peers, old=is_old)
             config = swan_config([peer for peer in peers if peer.old == is_old], its_more)
             text = SETTINGS.format(more=old if is_old else settings)
             swans[is_old] = stack.enter_context(Swan(far, folder, config, files=files, settings=text))

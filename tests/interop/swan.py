@@ -90,6 +90,10 @@ class Swan:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
         with (self.folder / "stderr").open("wb") as log:
             self._process = self.namespace.spawn(
                 [self._daemon], stdout=log, stderr=subprocess.STDOUT, env=self._environment
@@ -100,7 +104,13 @@ class Swan:
                 raise RuntimeError(f"charon-systemd did not start: {(self.folder / 'stderr').read_text()[-800:]}")
             time.sleep(0.05)
         self.swanctl("--load-all", "--file", str(self._config))
-        return self
+
+    def crash(self) -> None:
+        """It is gone without a word; `start` has it back, with nothing but its configuration."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        (self.folder / "vici").unlink()
 
     def swanctl(self, *arguments: str, check: bool = True, within: float = 30.0) -> str:
         """What swanctl printed."""

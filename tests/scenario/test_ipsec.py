@@ -78,7 +78,7 @@ def associations(bed: MemoryTestbed) -> dict[str, tuple[int, int, int]]:
     }
 
 
-SETTLED = {name: (2, 2, 2) for name in LAB}
+SETTLED = dict.fromkeys(LAB, (2, 2, 2))
 
 
 def no_sequence_twice(bed: MemoryTestbed) -> None:
@@ -345,7 +345,7 @@ def test_E04_protection_taken_away_live() -> None:
         since = apply(bed, CLEAR, "pe2", "pe3")
         await asyncio.sleep(5)
         assert protocols(bed, since + 1.0) == {GRE}
-        assert associations(bed) == {name: (0, 0, 0) for name in LAB}
+        assert associations(bed) == dict.fromkeys(LAB, (0, 0, 0))
         lost = len(pings.lost)
         await asyncio.sleep(5)
         assert len(pings.lost) == lost

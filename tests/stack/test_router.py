@@ -314,6 +314,32 @@ def test_a_third_partys_service_joins_without_a_patch() -> None:
     run(main(), strict=False)
 
 
+def test_a_service_that_reads_files_is_told_at_every_apply() -> None:
+    """Its configuration may be the same, and the files that it names others."""
+
+    async def main() -> None:
+        told: list[str] = []
+
+        class Reads(Igp):
+            def reconfigure(self, config: IgpConfig) -> None:
+                told.append(self.name)
+
+        for files, times in ((None, 0), (lambda _config: (), 2)):
+            specs = (*load_specs(), evolve(IGP, factory=Reads, files=files))
+            log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+            world = MemoryNetwork(seed=1)
+            config = read("hostname pe1\n", "pe1", specs).config
+            async with Router(config, network=world.node("pe1"), clock=VirtualClock(), specs=specs, log=log) as router:
+                await asyncio.sleep(1)
+                told.clear()
+                router.apply(config)
+                router.apply(config)
+                assert told == ["igp"] * times
+            world.close()
+
+    run(main(), strict=False)
+
+
 def test_a_router_refuses_services_that_do_not_fit() -> None:
     node = MemoryNetwork(seed=1).node("pe1")
     for spec, why in (

@@ -4,6 +4,8 @@ In the default VRF the physical interfaces stay with the kernel: configured addr
 that the kernel needs for outer packets are mirrored. Every other address of the node lives, as a host address, on the
 host port of its VRF. A route that leaves by a tunnel is mirrored towards the default VRF's host port, through which such
 packets enter our own FIB, except where it would cover a tunnel's destination: those packets must never come back to us.
+So is a route to Null0: what the node itself sends there must not follow a route of the host's, in clear, to wherever that
+leads. A default route to Null0 is not: it would cut off the host.
 """
 
 from __future__ import annotations
@@ -117,6 +119,10 @@ def _counted(counts: dict[Any, int], key: Any, step: int) -> bool:
     return count in (0, step)
 
 
+Hop = int | str
+"""What a copy hangs on: a next hop; or an interface to which its destinations are attached; or '' (they are discarded)."""
+
+
 class _Way(NamedTuple):
     """How the host's copies leave that use one next hop. `kernels`: out of a device that is the kernel's."""
 
@@ -134,10 +140,10 @@ class RouteCopies:
     nexthops: NextHopTable
     routes: dict[Prefix, HostRoute] = field(factory=dict)
     _rows: dict[Prefix, Selected] = field(factory=dict)
-    _users: dict[int, set[Prefix]] = field(factory=dict)
-    _ways: dict[int, _Way | None] = field(factory=dict)
-    _leaves: dict[int, str] = field(factory=dict)
-    _leaving: dict[str, set[int]] = field(factory=dict)
+    _users: dict[Hop, set[Prefix]] = field(factory=dict)
+    _ways: dict[Hop, _Way | None] = field(factory=dict)
+    _leaves: dict[Hop, str] = field(factory=dict)
+    _leaving: dict[str, set[Hop]] = field(factory=dict)
     """Next hop -> the interface it leaves by, and back."""
     _keys: dict[NextHopKey, int] = field(factory=dict)
     _moved: set[NextHopKey] = field(factory=set)
@@ -148,23 +154,23 @@ class RouteCopies:
 
     def select(self, prefix: Prefix, row: Selected | None) -> None:
         """A route came, changed or (None) went."""
-        if row is not None and not _may_be_copied(row):
+        if row is not None and not _may_be_copied(prefix, row):
             row = None
         old = self._rows.pop(prefix, None)
         if old is None and row is None:
             return
         if old is not None:
-            users = self._users[old.next_hop]
+            users = self._users[_hop(old)]
             users.discard(prefix)
             if not users:
-                del self._users[old.next_hop]
-                self._forget_way(old.next_hop)
+                del self._users[_hop(old)]
+                self._forget_way(_hop(old))
         if row is not None:
             self._rows[prefix] = row
-            self._users.setdefault(row.next_hop, set()).add(prefix)
+            self._users.setdefault(_hop(row), set()).add(prefix)
         self._dirty.add(prefix)
         for one, step in ((row, 1), (old, -1)):
-            for key in {via.key() for via in one.route.vias} if one is not None else ():
+            for key in {via.key() for via in one.route.vias} if one is not None and one.next_hop else ():
                 if _counted(self._keys, key, step):
                     self._moved.add(key)
 
@@ -203,12 +209,13 @@ class RouteCopies:
     ) -> None:
         """These interfaces and next hops changed, or host ports. `hops` None: any may have."""
         port = _port(host_ports)
+        judged: Iterable[Hop]
         if port != self._port or hops is None:
-            hops = list(self._users)
+            judged = list(self._users)
         else:
-            hops = {*hops, *(hop for name in names for hop in self._leaving.get(name, ()))}
+            judged = {*hops, *(hop for name in names for hop in self._leaving.get(name, ()))}
         self._port = port
-        for hop in hops:
+        for hop in judged:
             users = self._users.get(hop)
             if users is None:
                 continue
@@ -217,17 +224,18 @@ class RouteCopies:
             if not known or way != before:
                 self._dirty |= users
 
-    def _find_way(self, hop: int, interfaces: Mapping[str, Interface]) -> _Way | None:
+    def _find_way(self, hop: Hop, interfaces: Mapping[str, Interface]) -> _Way | None:
         """Judge a next hop anew. An interface that it leaves by is remembered even while there is no such interface."""
         self._forget_way(hop)
-        row = self.nexthops.get(hop)
-        if row is not None and row.adjacency is not None:
-            name = self._leaves[hop] = row.adjacency.interface
+        row = self.nexthops.get(hop) if isinstance(hop, int) else None
+        name = hop if isinstance(hop, str) else row.adjacency.interface if row and row.adjacency else ""
+        if name:
+            self._leaves[hop] = name
             self._leaving.setdefault(name, set()).add(hop)
         way = self._ways[hop] = self._way(hop, interfaces)
         return way
 
-    def _forget_way(self, hop: int) -> None:
+    def _forget_way(self, hop: Hop) -> None:
         self._ways.pop(hop, None)
         name = self._leaves.pop(hop, None)
         if name is not None:
@@ -255,15 +263,19 @@ class RouteCopies:
         row = self._rows.get(prefix)
         if row is None:
             return None
-        hop = row.next_hop
+        hop = _hop(row)
         way = self._ways[hop] if hop in self._ways else self._find_way(hop, interfaces)
         if way is None or (way.kernels and row.route.kind == "connected"):
             return None
-        if way.device == self._port and prefix in self._covering:
+        if way.device == self._port and (prefix in self._covering or _is_own(prefix, hop, interfaces)):
             return None
         return HostRoute(prefix, way.via, way.device)
 
-    def _way(self, number: int, interfaces: Mapping[str, Interface]) -> _Way | None:
+    def _way(self, number: Hop, interfaces: Mapping[str, Interface]) -> _Way | None:
+        ours = _Way(b"", self._port, kernels=False) if self._port else None
+        if isinstance(number, str):
+            attached = interfaces.get(number)
+            return ours if not number or (attached and attached.row.kind is InterfaceKind.TUNNEL) else None
         hop = self.nexthops.get(number)
         if hop is None or hop.adjacency is None:
             return None
@@ -273,11 +285,23 @@ class RouteCopies:
         if is_kernels(interface) and not hop.labels:
             device = interface.row.device
             return _Way(hop.adjacency.address, device, kernels=True) if device else None
-        return _Way(b"", self._port, kernels=False) if self._port else None
+        return ours
 
 
-def _may_be_copied(row: Selected) -> bool:
-    return row.route.kind not in ("kernel", "local") and row.next_hop != 0
+def _may_be_copied(prefix: Prefix, row: Selected) -> bool:
+    return row.route.kind not in ("kernel", "local") and bool(row.next_hop or row.route.vias or prefix.length)
+
+
+def _hop(row: Selected) -> Hop:
+    return row.next_hop or (row.route.vias[0].interface if row.route.vias else "")
+
+
+def _is_own(prefix: Prefix, hop: Hop, interfaces: Mapping[str, Interface]) -> bool:
+    """Whether it is an address of the interface that it is attached to: the host port has it."""
+    if not isinstance(hop, str) or prefix.length < len(prefix.network) * 8:
+        return False
+    interface = interfaces.get(hop)
+    return interface is not None and prefix.network in interface.addresses
 
 
 def _port(host_ports: Mapping[str, HostPortRow]) -> str:

@@ -103,6 +103,11 @@ class SendQueue:
             _HEADER.pack_into(self._headers, n * _HEADER.size, 0, 0, parts + n * _PART.size, 1, 0, 0, 0, 0)
         self._at = _address(self._headers)
 
+    @staticmethod
+    def descriptor_of(port: Port) -> int:
+        """What `port` sends by, many packets a call; -1 if it takes them one by one."""
+        return int(getattr(port, "send_fd", -1)) if _sendmmsg is not None else -1
+
     def send(self, first: int) -> int:
         """Send from packet `first` on; how many went. Raises OSError about packet `first`."""
         count = _sendmmsg(self.descriptor, self._at + first * _HEADER.size, len(self.used) - first, _MSG_DONTWAIT)
@@ -122,8 +127,8 @@ class SendQueue:
     @classmethod
     def of(cls, port: Port) -> SendQueue | None:
         """A queue for `port`, if it names a descriptor to send by."""
-        descriptor = getattr(port, "send_fd", -1)
-        return cls(descriptor) if _sendmmsg is not None and descriptor >= 0 else None
+        descriptor = cls.descriptor_of(port)
+        return cls(descriptor) if descriptor >= 0 else None
 
 
 @define(eq=False)

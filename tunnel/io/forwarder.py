@@ -55,10 +55,8 @@ class Forwarder:
         """Some table but a FIB has changed; the caches are empty already."""
         self.tunnels.rebuild()
         kinds = {AdjacencyKind.GRE: GRE, AdjacencyKind.MPLS_IN_IP: MPLS_IN_IP}
-        self.outlets.keep_only(
-            {(kinds[a.kind], a.destination) for a in self.tables.adjacencies if a.kind in kinds and a.complete}
-            | esp_remotes(self.tables.sad)
-        )
+        clear = [a for a in self.tables.adjacencies if a.kind in kinds and a.complete and not a.protection]
+        self.outlets.keep_only({(kinds[a.kind], a.destination) for a in clear} | esp_remotes(self.tables.sad))
 
     def add_attachment(self, interface: Interface, port: Port) -> Reader:
         """An Ethernet or TUN interface, or (in the default VRF) the labelled side of a device that is the kernel's."""

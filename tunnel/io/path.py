@@ -290,8 +290,13 @@ class Path:
                 self.counters.drop(Drop.UNRESOLVED, key.interface)
                 self.complain(packet, arrival, Complaint.HOST)
 
+    def tick(self) -> None:
+        """Release by what the tables say now, and not by what was remembered before."""
+        self.refresh()
+        self.release()
+
     def gives_up(self) -> float | None:
-        """When `release` must be called at the latest."""
+        """When `tick` must be called at the latest."""
         return min((since + WAIT for since, _, _ in self.waiting.values()), default=None)
 
     def emit(self, out: bytearray, rewrite: Rewrite, original: bytes, arrival: Arrival) -> None:

@@ -60,7 +60,7 @@ class SealQueue(SendQueue):
                 return 0
         port = self._port
         assert port is not None
-        self.descriptor = getattr(port, "send_fd", -1)
+        self.descriptor = self.descriptor_of(port)
         if self.descriptor >= 0:
             return super().send(first)
         return self._one_by_one(port, first)

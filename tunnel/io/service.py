@@ -148,7 +148,7 @@ class ForwarderService(ServiceShell):
         if self._again is not None and self.now >= self._again:
             self._again = None
             self._settle()
-        self.forwarder.path.release()
+        self.forwarder.path.tick()
 
     def deadline(self) -> float | None:
         times = [when for when in (self._again, self.forwarder.path.gives_up()) if when is not None]

@@ -320,17 +320,17 @@ def _decide(sa: Core, asked: Asked, answer: Grant | Refusal) -> None:
         sa.context = None
         sa.reply(Exchange.IKE_AUTH, reply + notify(answer.notify))
         return
+    sa.narrower = () if FLEXVPN in sa.vendor_ids else answer.selectors
     if answer.reply:
         reply.append(Configuration(ConfigKind.REPLY, answer.reply))
     if first_of(payloads, SecurityAssociation) is not None:
-        reply += _child(sa, payloads, answer)
+        reply += _child(sa, payloads)
     sa.context = None
     sa.reply(Exchange.IKE_AUTH, reply)
 
 
-def _child(sa: Core, payloads: tuple[Payload, ...], grant: Grant) -> list[Payload]:
-    narrower = () if FLEXVPN in sa.vendor_ids else grant.selectors
-    chosen = choose(sa, payloads, auth=True, narrower=narrower)
+def _child(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
+    chosen = choose(sa, payloads, auth=True)
     if isinstance(chosen, Failure):
         sa.deny(chosen.reason)
         return notify(chosen.notify)

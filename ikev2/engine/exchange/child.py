@@ -145,10 +145,9 @@ def choose(
     *,
     auth: bool,
     old: tuple[ChildTerms, Agreed] | None = None,
-    narrower: tuple[Selector, ...] = (),
 ) -> tuple[Choice, ChildTerms] | Failure:
     """As responder. `old`: of the CHILD_SA that is rekeyed, which the new one may not be wider than (RFC 7296 2.9.2);
-    without it the directory says what is wanted. `narrower`: the peer's side goes no further."""
+    without it the directory says what is wanted, and its grant how far the peer's side goes."""
     offered = first_of(payloads, SecurityAssociation)
     far_asked, own_asked = _selectors(payloads)
     if offered is None or not far_asked or not own_asked:
@@ -164,8 +163,8 @@ def choose(
         mode, own, far = EspMode.TUNNEL, own_asked, far_asked
     own = narrow(own, old[1].own if old else terms.own)
     far = narrow(far, old[1].far if old else terms.far)
-    if narrower:
-        far = narrow(far, narrower)
+    if sa.narrower:
+        far = narrow(far, sa.narrower)
     if not own or not far:
         return Failure(NotifyKind.TS_UNACCEPTABLE, "nothing is left of the selectors")
     chosen = choose_esp(terms.proposals, offered.proposals, groups=not auth)

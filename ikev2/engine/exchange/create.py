@@ -305,7 +305,7 @@ def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
             return notify(NotifyKind.TEMPORARY_FAILURE)
         if old.doomed:
             return notify(NotifyKind.TEMPORARY_FAILURE)
-    elif len(sa.children) >= MAX_CHILDREN:
+    if len(sa.children) >= (MAX_CHILDREN if old is None else 2 * MAX_CHILDREN):
         return notify(NotifyKind.NO_ADDITIONAL_SAS)
     chosen = choose(sa, payloads, auth=False, old=(old.terms, old.agreed) if old else None)
     if isinstance(chosen, Failure):

@@ -29,11 +29,23 @@ from ikev2.wire.payloads import KeyExchange, Nonce, Notify, Payload, Proposal, S
 if TYPE_CHECKING:
     from ikev2.engine.core import Core
 
-__all__ = ["UNADOPTED", "WAIT_FOR_DELETE", "RekeyIke", "Rival", "end", "hand_over", "is_ike_offer", "respond"]
+__all__ = [
+    "MAX_ELDERS",
+    "UNADOPTED",
+    "WAIT_FOR_DELETE",
+    "RekeyIke",
+    "Rival",
+    "end",
+    "hand_over",
+    "is_ike_offer",
+    "respond",
+]
 
 WAIT_FOR_DELETE = 30.0
 """Seconds that a replaced IKE SA waits for the DELETE of who began the rekey; then it says it itself. A redundant one waits
 as long for its maker's, and is forgotten then."""
+MAX_ELDERS = 8
+"""Replaced IKE SAs that a peer may leave behind before it may rekey again. Each ends after WAIT_FOR_DELETE, or its DELETE."""
 UNADOPTED = 90.0
 """Seconds after which a successor that was not decided about is forgotten. Longer than any request of ours is repeated."""
 
@@ -68,6 +80,7 @@ def hand_over(old: Core, new: Core) -> None:
     new.queue += moving
     new.adopted, new.give_up_at = True, 0.0
     old.heir, old.rival = new, None
+    new.elders = old.elders + 1
     old.rekey_at = old.expires_at = old.dpd_at = old.keepalive_at = 0.0
     old.give_up_at = old.now + WAIT_FOR_DELETE
     old.step(Step.REPLACED)
@@ -205,8 +218,9 @@ def _successor(
 
 def respond(sa: Core, payloads: tuple[Payload, ...]) -> list[Payload]:
     ours = sa.rekeying()
-    if sa.state is not State.ESTABLISHED or sa.busy() or sa.rival is not None:
-        # RFC 7296 2.25.2: while we create, rekey or close a CHILD_SA, or close or have replaced the IKE SA.
+    if sa.state is not State.ESTABLISHED or sa.busy() or sa.rival is not None or sa.elders >= MAX_ELDERS:
+        # RFC 7296 2.25.2: while we create, rekey or close a CHILD_SA, or close or have replaced the IKE SA. And so that a
+        # peer which rekeys faster than it deletes costs no more than a few SAs.
         return notify(NotifyKind.TEMPORARY_FAILURE)
     offer, nonce, ke = (
         first_of(payloads, SecurityAssociation),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
-from stack.ios.check import EXIT_CONFIG, check_file
+from attrs import evolve
+
+from stack.config import NodeConfig
+from stack.ios.check import EXIT_CONFIG, check_file, doubts, read_file, refusals
+from stack.ios.grammar import Finding
+from stack.registry import ServiceSpec
 
 
 def test_clean_file(tmp_path, specs, capsys):
@@ -38,6 +43,24 @@ def test_errors_that_can_be_read_exit_2_too(tmp_path, specs, capsys):
             f"{path}:{line}: error: there is no VRF called 'somewere': {interface} would be in no table "
             "(`vrf forwarding somewere`); did you mean `somewhere`?\n"
         ) in out
+
+
+def test_files_that_the_configuration_names(tmp_path, specs, capsys):
+    """Errors of files come first, exit 2, and keep a node from running; their warnings are doubts like others."""
+    path = tmp_path / "pe.cfg"
+    path.write_text("hostname PE4\nip vrf red\n rd 1:1\n")
+    finding = Finding("error", "the file is another's", "rd 1:1", under="ip vrf red")
+
+    def looking(*findings):
+        return (*specs, ServiceSpec("files", lambda *_: None, config=NodeConfig, files=lambda _config: findings))
+
+    assert check_file(path, specs=looking(finding)) == EXIT_CONFIG
+    assert capsys.readouterr().out.startswith(f"{path}:3: error: the file is another's (`rd 1:1`)\n")
+    reading = read_file(path, specs)
+    assert refusals(path, reading, looking(finding)) == [f"{path}:3: error: the file is another's (`rd 1:1`)"]
+    softer = looking(evolve(finding, severity="warning"))
+    assert refusals(path, reading, softer) == []
+    assert f"{path}:3: warning: the file is another's (`rd 1:1`)" in doubts(path, reading, softer)
 
 
 def test_json(tmp_path, specs, capsys):

@@ -524,6 +524,36 @@ def test_the_host_mirror() -> None:
     assert node.host.drops == {"e1": frozenset({None})}
 
 
+def test_the_host_knows_what_is_attached_to_a_multipoint_tunnel_and_what_is_discarded() -> None:
+    """Neither has a next hop of its own; what the node itself sends there must not follow the host's default route."""
+    tunnel = TunnelInterface("Tunnel7", source="Loopback0", mode=TunnelMode.MGRE)
+    node = pe(L3vpnProfile("p", source="Loopback0"), tunnels={"Tunnel7": tunnel})
+    node.tell(HostPortState, {"": HostPortRow("ls-0", 1500)})
+
+    def attached(name: str, kind: str = "static") -> Selected:
+        return Selected("someone", Route(1, (Via(interface=name),), kind), 0, 0.0)
+
+    discarded = Selected("static", Route(1, (), "static"), 0, 0.0)
+    rows = {
+        "10.77.0.0/24": attached("Tunnel7", "connected"),
+        "10.77.0.1/32": attached("Tunnel7", "connected"),
+        "10.88.0.9/32": attached("Tunnel7"),
+        "203.0.113.1/32": attached("Loopback0", "connected"),
+        "10.9.0.0/30": attached("Ethernet0/0", "connected"),
+        "10.99.0.0/16": discarded,
+        "0.0.0.0/0": discarded,
+    }
+    node.tell(RouteSelected, {Prefix.parse(text): row for text, row in rows.items()}, "routing")
+    assert node.host.routes == {HostRoute(Prefix.parse("10.99.0.0/16"), b"", "ls-0")}
+    node.tell(InterfaceState, {"Tunnel7": interface("Tunnel7", InterfaceKind.TUNNEL, "10.77.0.1/24")})
+    copies = {HostRoute(Prefix.parse(text), b"", "ls-0") for text in ("10.77.0.0/24", "10.88.0.9/32", "10.99.0.0/16")}
+    assert node.host.routes == copies
+    node.tell(RouteSelected, {Prefix.parse("10.88.0.9/32"): None, Prefix.parse("10.99.0.0/16"): None}, "routing")
+    assert node.host.routes == {HostRoute(Prefix.parse("10.77.0.0/24"), b"", "ls-0")}
+    node.tell(InterfaceState, {"Tunnel7": None})
+    assert node.host.routes == set()
+
+
 def test_routes_that_the_kernel_had_are_offered_as_the_last_resort() -> None:
     node = pe()
     default = HostRoute(Prefix.parse("0.0.0.0/0"), CORE, "e0")
