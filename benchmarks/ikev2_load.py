@@ -6,7 +6,7 @@
     load.close(caller)                                # DELETE
     load.run(lambda: caller.closed)
 
-Each caller is an `IkeSa` of ours with an address of its own, which the host must have (or be able to bind: a /16 that is local).
+Each caller is an `IkeSa` of ours with an address of its own, which the host must have (a whole prefix may be made local).
 """
 
 from __future__ import annotations
@@ -69,22 +69,22 @@ class _Directory:
     def epoch(self) -> float:
         return time.time() - time.monotonic()
 
-    def ike_proposals(self, ends: c.Ends) -> tuple[Proposal, ...]:
+    def ike_proposals(self, _ends: c.Ends) -> tuple[Proposal, ...]:
         return _IKE
 
-    def requests(self, ends: c.Ends) -> bytes:
+    def requests(self, _ends: c.Ends) -> bytes:
         return b""
 
-    def terms(self, ends: c.Ends, identity: Identity, certificates: tuple[bytes, ...], hint: object) -> c.Terms:
+    def terms(self, *_asked: Any) -> c.Terms:
         return self.terms_of
 
-    def confirm(self, ends: c.Ends, terms: c.Terms, identity: Identity, certificate: Any) -> None:
+    def confirm(self, *_asked: Any) -> None:
         return None
 
-    def authorise(self, number: int, request: c.AccessRequest) -> c.Refusal:
+    def authorise(self, *_asked: Any) -> c.Refusal:
         return c.Refusal("an initiator")
 
-    def child(self, number: int, ends: c.Ends, own: Any, far: Any, mode: EspMode) -> c.Refusal:
+    def child(self, *_asked: Any) -> c.Refusal:
         return c.Refusal("an initiator", 14)
 
     def esp_spi(self) -> int:

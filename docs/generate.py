@@ -1,18 +1,22 @@
 """Writes docs/rfc-coverage.md from the names of the tests and of their cases: `test_rfc7606_5_3_...` proves a rule of RFC
-7606, section 5.3, and so does a case `[rfc7606_5_3_...]`; `test_B07_...` proves row B07 of the fault matrix. Run by
-`make docs`."""
+7606, section 5.3, and so does a case `[rfc7606_5_3_...]`; `test_B07_...` proves row B07 of the fault matrix, and a file
+whose docstring says `Fault row I13` proves that with every test. Run by `make docs`."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
 RFC = re.compile(r"rfc_?(\d{3,5})((?:_\d+[a-z]?(?![a-z0-9]))*)", re.IGNORECASE)
-FAULT = re.compile(r"(?<![A-Za-z0-9])([BVTSM]\d\d)(?![A-Za-z0-9])")
+FAULT = re.compile(r"(?<![A-Za-z0-9])([BEIMSTV]\d\d)(?![A-Za-z0-9])")
+
+WHOLE = re.compile(r"Fault row ([BEIMSTV]\d\d)")
 
 Proofs = defaultdict[str, Counter[str]]
 
@@ -29,6 +33,8 @@ def text(ids: list[str]) -> str:
     faults: Proofs = defaultdict(Counter)
     for node in ids:
         file, _, case = node.partition("::")
+        if whole := row_of(file):
+            faults[whole][str(Path(file).relative_to("tests"))] += 1
         proof = f"{Path(file).relative_to('tests')}: {case.partition('[')[0]}"
         for match in RFC.finditer(case):
             section = match.group(2).strip("_").replace("_", ".") or "whole"
@@ -49,6 +55,14 @@ def text(ids: list[str]) -> str:
     lines += ["", "## Faults and attacks", "", "| id | tests |", "|---|---|"]
     lines += [f"| {fault} | {_listed(faults[fault])} |" for fault in sorted(faults)]
     return "\n".join(lines) + "\n"
+
+
+@cache
+def row_of(file: str) -> str:
+    """The fault row that a whole file is about; '' if there is none."""
+    said = ast.get_docstring(ast.parse((HERE.parent / file).read_text())) or ""
+    found = WHOLE.search(said)
+    return found.group(1) if found else ""
 
 
 def _listed(proofs: Counter[str]) -> str:

@@ -115,7 +115,7 @@ async def tell(bus: Bus) -> None:
             case IkeSaDown():
                 print(f"gateway: {fact.identity} has left: {fact.reason}")
             case PeerRefused():
-                print(f"gateway: {fact.identity} was refused: {fact.reason}")
+                print(f"gateway: {fact.identity} is not: {fact.reason}")
 
 
 async def main() -> None:
@@ -136,7 +136,8 @@ async def main() -> None:
         held = [format_address(key[1]) for rows in buses[name].rows(AddressOffered).values() for key in rows]
         print(f"{name}: {', '.join(held) or 'nothing'}; {len(services[name].context.tables.sad.inbound)} inbound SA")
     for service in reversed(services.values()):
-        await service.stop()
+        await service.stop()  # with a DELETE to every peer
+        await asyncio.sleep(1)
     await asyncio.gather(*running)
     telling.cancel()
 

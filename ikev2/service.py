@@ -46,7 +46,7 @@ from ikev2.lines import LINES
 from ikev2.pki.errors import FingerprintError
 from ikev2.pki.trustpoint import MAX_FILE, Material, TrustpointError, load_trustpoint
 from ikev2.show import COMMANDS, samples
-from ikev2.wire import decode, describe
+from ikev2.wire import decode, explain
 from stack.bus import Bus, Message
 from stack.clock import Clock, OsClock
 from stack.entropy import Entropy, OsEntropy
@@ -94,7 +94,7 @@ Authoriser = Callable[[AccessRequest], Awaitable[Grant | Refusal]]
 
 class Ikev2Service(ServiceShell):
     """`ikev2`. In a node it is given its `context`; without one it stands alone, on the bus and network that it is given.
-    `debugging`: every datagram is logged (`debug crypto ikev2`)."""
+    `debugging`: every message is logged (`debug crypto ikev2`), without its secrets."""
 
     name = "ikev2"
     produces = PRODUCES
@@ -117,7 +117,6 @@ class Ikev2Service(ServiceShell):
                 raise TypeError("Ikev2Service needs a context, or a bus and a network")
             context = Context(bus=bus, network=network, clock=clock or OsClock(), entropy=entropy)
         super().__init__(context)
-        self.debugging = False
         self._authorise = authorise
         self._asking = asyncio.Semaphore(AUTHORISATIONS)
         kept = context.kept.setdefault(self.name, Kept())
@@ -184,6 +183,14 @@ class Ikev2Service(ServiceShell):
 
     # --- operators ------------------------------------------------------------------------------------------------------
 
+    @property
+    def debugging(self) -> bool:
+        return self.speaker.node.trace.on
+
+    @debugging.setter
+    def debugging(self, on: bool) -> None:
+        self.speaker.node.trace.on = on
+
     def snapshot(self) -> SpeakerSnapshot:
         return self.speaker.snapshot(self.now, self.context.clock.wall())
 
@@ -248,7 +255,7 @@ class Ikev2Service(ServiceShell):
         if len(octets) == 1:
             return
         try:
-            text = describe(decode(octets[4:] if ends.local_port == NAT_PORT else octets))
+            text = explain(decode(octets[4:] if ends.local_port == NAT_PORT else octets))
         except WireError as error:
             text = f"malformed: {error}"
         self.log.info(what, message=text, remote=f"{'.'.join(map(str, ends.remote))}:{ends.remote_port}")
@@ -285,7 +292,8 @@ class Ikev2Service(ServiceShell):
                     self._tell_ike(initiator_spi, responder_spi, suite, keys)
                 case Log(event, fields, level):
                     say = self.log.info if self.debugging and level == "debug" else getattr(self.log, level)
-                    say(event, **fields)
+                    # A CHILD_SA's number is an SPI, which everybody else prints in hex.
+                    say(event, **{k: f"{v:#010x}" if k == "child" else v for k, v in fields.items()})
                 case _:
                     assert_never(output)
         if self.speaker.stopped:

@@ -59,7 +59,7 @@ def configure_logging(*, as_json: bool) -> None:
 
 
 def _without_colors(plain: structlog.dev.ConsoleRenderer) -> Processor:
-    """The same lines in a sixth of the time: a hub logs four for each peer that comes and goes. `plain` is left what is seldom."""
+    """The same lines in a sixth of the time: a hub logs four for each peer that comes and goes. What is seldom is `plain`'s."""
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
         if not event.keys().isdisjoint(_SELDOM):
@@ -79,10 +79,13 @@ def _worded(value: object) -> str:
     return value if isinstance(value, str) and not _APART.search(value) else repr(value)
 
 
+_NUMBERS = (int, float, type(None))
+
+
 def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Nothing that a peer sent us (a shutdown text, a name) may drive the operator's terminal."""
     for key, value in event.items():
-        if key != "exc_info" and not isinstance(value, int | float | bool | None):
+        if key != "exc_info" and not isinstance(value, _NUMBERS):
             text = value if type(value) is str else str(value)
             event[key] = text if text.isprintable() else neutral(text)
     return event

@@ -1,4 +1,4 @@
-"""Every example is run: the embedding in memory, the PE on real packets, as all three PEs of the lab at once."""
+"""Every example is run: the embedding and IKEv2 alone in memory, the PE on real packets, as the three PEs of the lab."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_every_example_is_named_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"embed.py", "pe.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"embed.py", "ike.py", "pe.py"}
 
 
 def test_embedding() -> None:
@@ -37,6 +37,21 @@ def test_embedding() -> None:
     replies = [line for line in lines if line.startswith("red1 to red2")]
     assert len(replies) == 3
     assert all("reply in" in line for line in replies), replies
+
+
+def test_the_ikev2_speaker_alone() -> None:
+    command = [sys.executable, str(EXAMPLES / "ike.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.splitlines()) == {
+        "alice.example asks from 192.0.2.11: 10.7.0.1",
+        "mallory.example asks from 192.0.2.12: no customer of ours",
+        "gateway: alice.example is in, by profile default",
+        "gateway: mallory.example is not: refused: no customer of ours",
+        "alice: 10.7.0.1; 1 inbound SA",
+        "mallory: nothing; 0 inbound SA",
+        "gateway: alice.example has left: deleted by the peer",
+    }
 
 
 @pytest.mark.parametrize(

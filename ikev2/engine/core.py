@@ -6,7 +6,7 @@ together. Nothing here is for the speaker, who knows `IkeSa` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field
@@ -27,6 +27,7 @@ from ikev2.engine.contract import (
     Log,
     Moved,
     Output,
+    Refusal,
     RemoveInbound,
     Send,
     Terms,
@@ -35,6 +36,7 @@ from ikev2.engine.fragments import Reassembly
 from ikev2.engine.sastate import Settings, State, Step, follow
 from ikev2.engine.sealed import Outgoing, seal
 from ikev2.engine.window import MAX_OWN_WINDOW, MAX_QUEUE, Answered, Pending, Schedule, Task
+from ikev2.wire import explain_payloads
 from ikev2.wire.numbers import Exchange
 from ikev2.wire.payloads import Identity, Payload
 from stack.esp import Selector
@@ -69,6 +71,8 @@ class Core:
     peer: Identity | None = None
     peer_text: str = ""
     certificate: Any = None
+    barred: Refusal | None = None
+    """The directory lets the peer in, but to no CHILD_SA."""
     narrower: tuple[Selector, ...] = ()
     """Of the directory's grant: the peer's side of every CHILD_SA goes no further."""
     auth_own: int = 0
@@ -167,6 +171,11 @@ class Core:
     def log(self, event: str, level: Level = "info", **fields: object) -> None:
         self.out.append(Log(event, {"sa": self.number, **fields}, level))
 
+    def trace(self, event: str, exchange: int, message_id: int, payloads: Iterable[Payload], *, response: bool) -> None:
+        """What is inside a sealed message."""
+        if self.settings.trace.on:
+            self.log(event, "debug", message=explain_payloads(exchange, message_id, payloads, response=response))
+
     def drop(self, reason: str) -> None:
         """A message is not taken. Reasons are few and fixed, so that the table is small."""
         self.drops[reason] = self.drops.get(reason, 0) + 1
@@ -241,6 +250,7 @@ class Core:
         message_id = self.next_own
         self.next_own += 1
         datagrams = seal(self, task.exchange, message_id, payloads, response=False)
+        self.trace("sealed", task.exchange, message_id, payloads, response=False)
         self.begin(task, message_id, datagrams)
 
     def begin(self, task: Task, message_id: int, datagrams: tuple[bytes, ...]) -> None:
@@ -269,6 +279,7 @@ class Core:
         """Answer the peer's request that is being handled; the answer is kept until its next one."""
         assert self.answered is not None
         self.answered.datagrams = seal(self, exchange, self.answered.message_id, payloads, response=True)
+        self.trace("sealed", exchange, self.answered.message_id, payloads, response=True)
         self.send(self.answered.datagrams, self.reply_to or self.ends)
 
     # --- where the peer is ---
@@ -316,6 +327,7 @@ class Core:
             peer=self.peer,
             peer_text=self.peer_text,
             certificate=self.certificate,
+            barred=self.barred,
             narrower=self.narrower,
             auth_own=self.auth_own,
             auth_peer=self.auth_peer,

@@ -167,14 +167,13 @@ class Lifecycle:
 
     def _established(self, peer: Peer, said: say.Established) -> None:
         node = self.node
-        peer.established = node.now
         peer.identity, peer.text = said.identity, identity_text(said.identity)
         peer.certificate = said.certificate
         peer.profile = peer.profile or peer.sa.snapshot().profile
         peer.holder = node.profiles.holder(peer.profile, peer.home, said.identity, said.certificate)
         peer.flexvpn = FLEXVPN_SUPPORTED in said.vendor_ids
         node.admission.closed(peer.number)
-        node.by_holder.setdefault(peer.holder, set()).add(peer.number)
+        node.proved(peer)
         node.count("established")
         self._policy(peer)
         node.timers.set(("childless", peer.number), node.now + CHILDLESS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from ikev2.engine.pools import Pools
 from ikev2.engine.profiles import Profiles
 from ikev2.engine.refusals import Refusals
 from ikev2.engine.sa import IkeSa, Settings
+from ikev2.engine.sastate import Switch
 from ikev2.engine.wants import Wants
 from stack.addr import Prefix, format_address
 from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRow, SaState
@@ -66,6 +68,8 @@ class Node:
     wants: Wants
     authorises: bool = False
     key_log: bool = False
+    trace: Switch = field(factory=Switch)
+    """Say what is inside sealed messages."""
     now: float = 0.0
     pools: Pools = field(factory=Pools)
     accesses: Accesses = field(factory=Accesses)
@@ -99,6 +103,8 @@ class Node:
     up_since: dict[SaKey, float] = field(factory=dict)
     active: Peer | None = None
     stopping: bool = False
+    _sorted: list[bytes] | None = None
+    """Far ends of the peers that have proved themselves; None: they have changed."""
     _touched: dict[SaKey, None] = field(factory=dict)
     _out: list[Output] = field(factory=list)
     _numbers: int = 0
@@ -173,16 +179,25 @@ class Node:
         if self.peers.pop(peer.number, None) is None:
             return False
         unlist(self.by_remote, peer.remote, peer.number)
+        if peer.established is not None:
+            self._sorted = None
         unlist(self.by_holder, peer.holder, peer.number)
         unlist(self.by_interface, peer.interface, peer.number)
         if peer.key is not None:
             unlist(self.by_key, peer.key, peer.number)
         return True
 
+    def proved(self, peer: Peer) -> None:
+        """It is whom it says it is, since now."""
+        peer.established = self.now
+        self.by_holder.setdefault(peer.holder, set()).add(peer.number)
+        self._sorted = None
+
     def relocate(self, peer: Peer, ends: Ends) -> None:
         unlist(self.by_remote, peer.remote, peer.number)
         peer.ends = ends
         self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+        self._sorted = None
 
     def called(self, key: SaKey) -> list[Peer]:
         """Peers that were called for `key`."""
@@ -209,7 +224,9 @@ class Node:
     @property
     def settings(self) -> Settings:
         config = self.config
-        return Settings(fragmentation_mtu=config.fragmentation_mtu, sha1=config.sha1, key_log=self.key_log)
+        return Settings(
+            fragmentation_mtu=config.fragmentation_mtu, sha1=config.sha1, key_log=self.key_log, trace=self.trace
+        )
 
     @property
     def living(self) -> Iterable[Peer]:
@@ -274,9 +291,14 @@ class Node:
         return tuple(dict.fromkeys(found))
 
     def objection(self, holder: tuple[str, bytes], vrf: str) -> Callable[[Prefix], str]:
-        """Why a host address is not for a peer of `holder` to announce; '': it may."""
+        """Why a prefix is not for a peer of `holder` to announce; '': it may."""
 
         def why(prefix: Prefix) -> str:
+            if not vrf and self._outer(prefix):
+                # IKE and ESP run in the default VRF: they would go to this peer, through its own tunnel.
+                return "it covers the outer address of another tunnel"
+            if prefix.length != len(prefix.network) * 8:
+                return ""
             if (vrf, prefix.network) in self.own:
                 return "it is our own address"
             for number in self.claims.claimants(vrf, prefix):
@@ -286,6 +308,13 @@ class Node:
             return ""
 
         return why
+
+    def _outer(self, prefix: Prefix) -> bool:
+        """Whether the far end of a peer that has proved itself is in it."""
+        if self._sorted is None:
+            self._sorted = sorted({peer.remote for peer in self.peers.values() if peer.established is not None})
+        at = bisect_left(self._sorted, prefix.network)
+        return at < len(self._sorted) and prefix.covers(self._sorted[at])
 
     def learn(self, name: str, interface: Interface | None) -> None:
         """What is known of an interface of ours."""

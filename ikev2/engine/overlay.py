@@ -237,7 +237,7 @@ def announced(
     objection: Callable[[Prefix], str] = lambda _prefix: "",
 ) -> Announced:
     """What a peer says lies behind it. `transport`: the outer addresses of its tunnel, ours and its; `own`: our addresses on
-    it; `objection`: why a host address is not this peer's ('': it may be)."""
+    it; `objection`: why a prefix is not this peer's ('': it may be)."""
     found: dict[Prefix, None] = {}
     refused: dict[Prefix, str] = {}
     outer, mine = tuple(transport), frozenset(own)
@@ -246,8 +246,7 @@ def announced(
         if prefix is None or prefix in found or prefix in refused:
             continue
         reason = _unacceptable(prefix, outer, mine)
-        if not reason and prefix.length == len(prefix.network) * 8:
-            reason = objection(prefix)
+        reason = reason or objection(prefix)
         if not reason and len(found) >= MAX_ROUTES:
             reason = f"more than {MAX_ROUTES} routes"
         if not reason:

@@ -81,10 +81,17 @@ class Pool:
         held.users.discard(user)
         if held.users:
             return
+        if not self.contains(address):
+            del self._taken[address], self._by_holder[held.holder]
+            return
         held.since = now
         self._unused[address] = held
         if len(self._unused) > MAX_REMEMBERED:
             self._returned.append(self._forget())
+
+    def adopt(self, lease: Lease) -> None:
+        """One in use, of the pool that was here before: nobody else gets its address, be it in our range or not."""
+        self._by_holder[lease.holder] = self._taken[lease.address] = lease
 
     def restore(self, address: bytes, holder: bytes, text: str, since: float) -> None:
         """A lease that an earlier incarnation gave: remembered for its holder."""
@@ -136,21 +143,31 @@ class Pools:
     """All pools by name. What a reconfiguration takes away stays in use by who has it."""
 
     _pools: dict[str, Pool] = field(factory=dict)
+    _gone: dict[str, Pool] = field(factory=dict)
+    """Taken out of the configuration while addresses of theirs were in use."""
 
     def configure(self, pools: Mapping[str, IpPool]) -> None:
-        """A pool whose range changed starts anew; leases inside its new range stay."""
+        """A pool whose range changed starts anew; leases inside its new range stay, and so do those in use."""
         for name in [name for name in self._pools if name not in pools]:
-            del self._pools[name]
+            self._gone[name] = self._pools.pop(name)
+            self._sweep(name)
         for name, config in pools.items():
-            old = self._pools.get(name)
+            old = self._pools.get(name) or self._gone.pop(name, None)
             if old is not None and old.config == config:
+                self._pools[name] = old
                 continue
             pool = self._pools[name] = Pool(config)
-            for lease in old.leases() if old is not None else ():
-                pool.restore(lease.address, lease.holder, lease.text, lease.since)
-                for user in lease.users:
-                    if pool.contains(lease.address):
-                        pool.lease(lease.holder, lease.text, user, lease.since)
+            leases = list(old.leases()) if old is not None else []
+            for lease in leases:
+                if lease.users:
+                    pool.adopt(lease)
+            for lease in leases:
+                if not lease.users:
+                    pool.restore(lease.address, lease.holder, lease.text, lease.since)
+
+    def _sweep(self, name: str) -> None:
+        if not any(lease.users for lease in self._gone[name].leases()):
+            del self._gone[name]
 
     def get(self, name: str) -> Pool | None:
         return self._pools.get(name)
@@ -169,6 +186,9 @@ class Pools:
     def release(self, user: int, name: str, address: bytes, now: float) -> None:
         if (pool := self._pools.get(name)) is not None:
             pool.release(user, address, now)
+        elif (pool := self._gone.get(name)) is not None:
+            pool.release(user, address, now)
+            self._sweep(name)
 
     def snapshot(self) -> tuple[PoolSnapshot, ...]:
         return tuple(self._pools[name].snapshot() for name in sorted(self._pools))

@@ -407,8 +407,8 @@ class Profiles:
     # --- authorisation ----------------------------------------------------------------------------------------------
 
     def policy(self, profile: IkeProfile, *, certificate: bool) -> AuthorizationPolicy | Refusal | None:
-        """What a peer of `profile` gets; None: the profile has no authorisation. `default` exists without a line. Where nothing is
-        said of AAA at all (no list, no `aaa new-model`), the policies of this node are meant."""
+        """What a peer of `profile` gets; None: the profile has no authorisation. `default` exists without a line. Where
+        nothing is said of AAA at all (no list, no `aaa new-model`), the policies of this node are meant."""
         by_kind = {aaa.kind: aaa for aaa in profile.aaa}
         aaa = by_kind.get("override") or by_kind.get("cert" if certificate else "psk")
         if aaa is None:

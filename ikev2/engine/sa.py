@@ -249,6 +249,7 @@ class IkeSa(Core):
         except WireError as error:
             self._unreadable(message, octets, ends, error)
             return
+        self.trace("opened", message.exchange, message.message_id, payloads, response=message.response)
         if message.response:
             self._answered(message, payloads, ends)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from ikev2.config import Dpd
 from ikev2.crypto.suites import IkeSuite
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "State",
     "Step",
+    "Switch",
     "follow",
 ]
 
@@ -86,6 +87,13 @@ def follow(state: State, step: Step) -> State:
         raise IllegalStepError(state, step) from None
 
 
+@define
+class Switch:
+    """Turned on and off while SAs live."""
+
+    on: bool = False
+
+
 @frozen
 class Settings:
     """Of an IKE SA, from the configuration. `fragmentation_mtu`: of the largest IP packet that carries IKE (RFC 7383),
@@ -99,6 +107,8 @@ class Settings:
     """Seconds that a responder waits for IKE_AUTH, and then for the directory's answer."""
     sha1: bool = False
     key_log: bool = False
+    trace: Switch = field(factory=Switch)
+    """Say what is inside sealed messages, by a Log of level debug (`debug crypto ikev2`)."""
 
 
 @frozen

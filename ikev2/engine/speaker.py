@@ -267,6 +267,10 @@ class Speaker:
             return
         if node.stopping:
             return
+        if header.initiator_spi in node.ike_spis:
+            # Our own IKE_SA_INIT comes back. With a key that both ends share we would prove to ourselves that we are the peer.
+            node.admission.count("our own IKE_SA_INIT")
+            return
         seen = glance(octets)
         if seen is None or header.message_id or header.length != len(octets):
             node.admission.count("malformed: IKE_SA_INIT")
@@ -397,7 +401,7 @@ class Speaker:
             None,
             bind=not profile.match_certificate,
             request=request_attributes(negotiated=negotiated and asks, authorised=bool(profile.aaa) and asks),
-            known_contact=bool(node.at(request.remote)),
+            known_contact=bool(node.at(request.remote)) or self._may_be_known(profile),
         )
         if isinstance(terms, Refusal):
             self._not_now(want, terms.reason)
@@ -419,6 +423,14 @@ class Speaker:
         )
         if made is not None and made[0] is not None:
             self._begin(peer, made[0], made[1])
+
+    def _may_be_known(self, profile: IkeProfile) -> bool:
+        """RFC 7296 2.4: INITIAL_CONTACT says that this is the only SA between two identities, and whoever hears it drops the
+        others. Who answers at another address of a profile may be the same peer: two tunnels between two nodes."""
+        return any(
+            peer.established is not None and peer.profile == profile.name and not peer.closing
+            for peer in self.node.living
+        )
 
     def _make(
         self, peer: Peer, make: Callable[[], tuple[IkeSa | None, list[SaOutput]]]
@@ -576,10 +588,7 @@ class Speaker:
     def _soft(self, spi: int, inbound: bool) -> None:
         """An SA has carried as much as it should: rekey its CHILD_SA."""
         node = self.node
-        if inbound:
-            numbers = [node.esp_spis.get(spi, 0)]
-        else:
-            numbers = node.carriers.by_spi(spi)
+        numbers = [node.esp_spis.get(spi, 0)] if inbound else node.carriers.by_spi(spi)
         for peer in [node.peers[number] for number in numbers if number in node.peers]:
             for child in list(peer.children.values()):
                 sa = child.inbound if inbound else child.outbound

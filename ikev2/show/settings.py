@@ -111,7 +111,7 @@ def profiles(config: Ikev2Config, snapshot: SpeakerSnapshot, name: str = "") -> 
     value = []
     for one in found:
         users = sum(ike.profile == one.name for ike in snapshot.ikes)
-        lines += [*_profile(one, reasons.get(one.name, ""), users), ""]
+        lines += [*_profile(one, config, reasons.get(one.name, ""), users), ""]
         value.append(
             {
                 "name": one.name,
@@ -131,7 +131,7 @@ def profiles(config: Ikev2Config, snapshot: SpeakerSnapshot, name: str = "") -> 
     return Shown("\n".join(lines).rstrip("\n"), value)
 
 
-def _profile(one: IkeProfile, reason: str, users: int) -> Iterator[str]:
+def _profile(one: IkeProfile, config: Ikev2Config, reason: str, users: int) -> Iterator[str]:
     local = [*map(format_address, one.match_local_address), *one.match_local_interface]
     spec = one.identity_local
     yield f"IKEv2 profile: {one.name}"
@@ -153,12 +153,13 @@ def _profile(one: IkeProfile, reason: str, users: int) -> Iterator[str]:
     yield f" Keyring: {one.keyring or 'none'}"
     yield f" Trustpoint(s): {' '.join(one.trustpoints) or 'none'}"
     yield f" Lifetime: {one.lifetime} seconds"
-    if one.dpd is None:
+    dpd = one.dpd or config.dpd
+    if dpd is None:
         yield " DPD: disabled"
     else:
-        how = "on-demand" if one.dpd.on_demand else "periodic"
-        yield f" DPD: interval {one.dpd.interval}, retry-interval {one.dpd.retry}, {how}"
-    yield f" NAT-keepalive: {'disabled' if one.nat_keepalive is None else one.nat_keepalive}"
+        how = "on-demand" if dpd.on_demand else "periodic"
+        yield f" DPD: interval {dpd.interval}, retry-interval {dpd.retry}, {how}"
+    yield f" NAT-keepalive: {(config.nat_keepalive if one.nat_keepalive is None else one.nat_keepalive) or 'disabled'}"
     yield " Ivrf: none"
     yield f" Virtual-template: {'none' if one.virtual_template is None else one.virtual_template}"
     yield " mode auto: none"

@@ -86,7 +86,7 @@ from ikev2.wire.payloads import (
     VendorId,
 )
 from ikev2.wire.rows import identity_octets
-from ikev2.wire.text import describe, describe_payloads
+from ikev2.wire.text import describe, describe_payloads, explain, explain_payloads
 
 __all__ = [
     "FIRST_STATUS",
@@ -152,6 +152,8 @@ __all__ = [
     "encode_payloads",
     "encode_protected",
     "encode_sealed",
+    "explain",
+    "explain_payloads",
     "identity_octets",
     "is_error",
     "name_of",

@@ -298,7 +298,7 @@ def test_a_line_means_and_prints_back(text, meaning):
         (POINT + "revocation-check none crl", "nothing after `none`"),
         (POINT + "revocation-check ocsp", "OCSP"),
         ("crypto pki certificate chain T\n certificate 01\n  308", "even number"),
-        ("crypto pki enroll T", "by other tools"),
+        ("crypto pki enroll T", "made by `labelspan pki`"),
         ("crypto isakmp policy 10", "RFC 9395"),
         ("crypto map M 10 ipsec-isakmp", "tunnel protection"),
         ("interface Ethernet0/0\n crypto map M", "tunnel protection"),

@@ -115,10 +115,36 @@ def test_reconfiguration_keeps_what_fits() -> None:
     pools.configure({"P": IpPool("P", parse_address("10.0.0.1"), parse_address("10.0.0.4"))})
     second = pools.get("P")
     assert second is not None
+    # in use outside the new range: until it is given back
+    assert [(lease.text, lease.users) for lease in second.leases()] == [("a", {1}), ("b", {2})]
+    pools.release(2, "P", parse_address("10.0.0.8"), 0.0)
     assert [(lease.text, lease.users) for lease in second.leases()] == [("a", {1})]
     pools.configure({})
     assert pools.get("P") is None
     pools.release(1, "P", parse_address("10.0.0.2"), 0.0)
+
+
+@pytest.mark.parametrize(
+    "between", [{}, {"P": IpPool("P", parse_address("10.0.0.5"), parse_address("10.0.0.9"))}], ids=["gone", "smaller"]
+)
+def test_an_address_in_use_is_nobody_else_s_when_its_pool_comes_back(between: dict[str, IpPool]) -> None:
+    pools, whole = Pools(), {"P": IpPool("P", parse_address("10.0.0.1"), parse_address("10.0.0.9"))}
+    pools.configure(whole)
+    found = pools.get("P")
+    assert found is not None
+    assert lease(found, "a", 1) == "10.0.0.1"
+    pools.configure(between)
+    pools.configure(whole)
+    found = pools.get("P")
+    assert found is not None
+    assert lease(found, "b", 2) == "10.0.0.2"
+    assert lease(found, "a", 3) == "10.0.0.1"
+    # what is gone is let go of with its last user
+    pools.configure({})
+    for user, address in ((1, "10.0.0.1"), (2, "10.0.0.2"), (3, "10.0.0.1")):
+        pools.release(user, "P", parse_address(address), 0.0)
+    pools.configure(whole)
+    assert not list(pools.leases())
 
 
 def test_restored_leases_are_their_holders() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from attrs import evolve
 
@@ -11,6 +13,7 @@ from ikev2.engine import contract as c
 from ikev2.engine.exchange.init import FLEXVPN, MAX_ROUNDS
 from ikev2.engine.sa import IkeSa, Settings, State
 from ikev2.engine.sastate import TRANSITIONS, IllegalStepError, Step, follow
+from ikev2.engine.window import BACK_OFF, FIRST_INTERVAL
 from ikev2.pki.credentials import PskCredential
 from ikev2.wire import (
     Auth,
@@ -412,6 +415,17 @@ def test_no_answer_at_all():
     assert len({f.octets for f in pair.log}) == 1
     assert reasons(pair.a) == [("no answer from the peer", True, False, False)]
     assert pair.a.first.deadline() is None
+
+
+def test_rfc7296_2_4_each_repetition_waits_longer_than_the_one_before():
+    pair = Pair.of(settings=Settings(first_tries=6))
+    begin(pair)
+    times = [pair.now]
+    while len(times) < 6:
+        pair.advance(0.01, run=False)
+        times += [pair.now] * (len(pair.log) - len(times))
+    waits = [later - sooner for sooner, later in pairwise(times)]
+    assert waits == pytest.approx([FIRST_INTERVAL * BACK_OFF**n for n in range(5)], abs=0.02)
 
 
 def test_half_open_ends():

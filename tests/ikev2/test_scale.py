@@ -1,7 +1,7 @@
 """A hub with many tunnels: all come up, each is rekeyed, all go, and nothing of them is left in any service of the node.
 
-Counts, not times: `benchmarks/ipsec_tunnels.py` has those. The hub is a whole node from IOS text, the spokes are one Ikev2Service
-that wants so many neighbours, each from an address of its own. Virtual time, in memory.
+Counts, not times: `benchmarks/ipsec_tunnels.py` has those. The hub is a whole node from IOS text, the spokes are one
+Ikev2Service that wants so many neighbours, each from an address of its own. Virtual time, in memory.
 """
 
 from __future__ import annotations

@@ -463,3 +463,24 @@ def test_lossy_network_comes_up_all_the_same(seed: int) -> None:
     assert together(a, b)
     assert len(a.snapshot().ikes) == len(b.snapshot().ikes) == 1
     assert len(a.sad.inbound) == len(b.sad.inbound) == 1
+
+
+def test_rfc7296_2_4_initial_contact_is_not_said_where_the_peer_may_be_known() -> None:
+    """Two tunnels between two nodes, each by an address of its own: one identity, so the second must not end the first, not
+    even when it is made again."""
+    world = World()
+    a, b = (world.node(name, f"192.0.2.{n}", psk_config(fqdn=f"{name}.example")) for n, name in ((1, "a"), (2, "b")))
+    world.nodes[parse_address("192.0.2.11")], world.nodes[parse_address("192.0.2.12")] = a, b
+    pairs = {"Tunnel0": ("192.0.2.1", "192.0.2.2"), "Tunnel1": ("192.0.2.11", "192.0.2.12")}
+    for name, (one, other) in pairs.items():
+        a.protect(name, one, other)
+        b.protect(name, other, one)
+        a.want(name, one, other)
+        world.run(10)
+        a.clear(remote=parse_address(other))
+        world.run(10)
+    for node in (a, b):
+        assert node.up("Tunnel0")
+        assert node.up("Tunnel1")
+        assert len(node.snapshot().ikes) == 2
+        assert not node.reasons("one identity at two addresses")

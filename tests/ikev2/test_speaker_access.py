@@ -16,6 +16,7 @@ from ikev2.config import (
     IpPool,
     RouteAccept,
 )
+from ikev2.engine import speaker
 from ikev2.engine.contract import Grant, Refusal
 from ikev2.engine.lifecycle import LINGER, SUPERSEDED
 from ikev2.events import PeerRefused
@@ -553,3 +554,21 @@ def test_many_spokes_come_and_go() -> None:
         spoke.stop()
     world.run(LINGER + 10)
     assert hub.empty
+
+
+def test_a_pool_of_each_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that asks for both (ours asks for IPv4 alone) is given one of each, and both are its own while it is there."""
+    world, six = World(), parse_address("2001:db8::10")
+    policy = AuthorizationPolicy("POLICY", pool="POOL", ipv6_pool="SIX", route_set_interface="")
+    config = hub_config(policy)
+    hub = make_hub(world, evolve(config, pools={**config.pools, "SIX": IpPool("SIX", six, six)}))
+    monkeypatch.setattr(speaker, "request_attributes", lambda **_: (Attribute(8), Attribute(1)))
+    spoke = make_spoke(world, 1)
+    come_up(world, hub, spoke)
+    assert {key[1] for key in spoke.table(AddressOffered)} == {parse_address("10.0.0.10"), six}
+    assert {P("10.0.0.10/32"), P("2001:db8::10/128")} <= set(hub.table(RouteOffered))
+    assert hub.table(BindingOffered)["", P("2001:db8::10/128"), b""] == (3,)
+    second = make_spoke(world, 2)
+    world.run(5)
+    assert not second.up("Tunnel0")
+    assert "pool SIX has no address left" in hub.reasons("CHILD_SA refused")

@@ -22,7 +22,7 @@ from ikev2.config import (
     MatchRule,
 )
 from ikev2.engine.children import MAX_CHILDREN, MAX_LINGERING
-from ikev2.engine.contract import ChildTerms, Ends, Grant, Terms
+from ikev2.engine.contract import ChildTerms, Ends, Grant, Refusal, Terms
 from ikev2.engine.exchange.delete import DeleteChild, DeleteIke
 from ikev2.engine.exchange.ike_rekey import MAX_ELDERS
 from ikev2.engine.lifecycle import LINGER, MAX_CHILDLESS
@@ -30,6 +30,7 @@ from ikev2.engine.node import LOG_RATE
 from ikev2.engine.peers import Peer
 from ikev2.engine.profiles import Profiles
 from ikev2.engine.sa import IkeSa
+from ikev2.wire import NotifyKind
 from ikev2.wire.payloads import Attribute
 from stack.addr import Prefix, parse_address
 from stack.esp import Selector
@@ -382,6 +383,21 @@ def test_what_an_embedder_allows_holds_for_every_child_sa(monkeypatch: pytest.Mo
     assert not pair.b.inbound
 
 
+def test_who_is_given_no_address_gets_no_child_sa_by_asking_again() -> None:
+    """RFC 7296 3.15.4: without an address there is no CHILD_SA, but the IKE SA stands; CREATE_CHILD_SA is not a way round."""
+    pair = Pair.of()
+    pair.b.directory.answer = Refusal("the pool is empty", NotifyKind.INTERNAL_ADDRESS_FAILURE)
+    pair.a.initiate(pair.a.directory.children)
+    pair.run()
+    for _ in range(2):
+        pair.a.do("add_child", pair.a.directory.children, pair.now)
+        pair.run()
+        assert not pair.b.inbound
+        assert pair.log[-1].names == "N(INTERNAL_ADDRESS_FAILURE)"
+        pair.a.do("rekey", pair.now)
+        pair.run()
+
+
 @pytest.mark.parametrize("answer", [Grant((3,)), Grant("x"), Grant((), (1,)), Grant((Attribute("a", 5),))])
 def test_whatever_an_embedder_answers_others_are_served(answer: Any) -> None:
     world = World()
@@ -488,3 +504,39 @@ def test_a_peer_cannot_fill_our_log() -> None:
     assert len(said) == 2000
     assert 0 < len([log for log in said if log.level == "warning"]) <= 2 * LOG_RATE
     assert hub.speaker.node.counters["log lines left out"] == len([log for log in said if log.level == "debug"])
+
+
+def test_a_reflection_of_ourselves_is_not_the_peer() -> None:
+    """good  IKE_SA_INIT, source HUB  -->  good    (somebody on the way sends back whatever good sends to the hub)
+
+    Both directions have the same pre-shared key, and anybody's identity will do: good would establish SAs with itself and
+    believe that they lead to the hub."""
+    world = Forging()
+    good = world.node("good", GOOD, psk_config())
+    good.protect("Tunnel0", GOOD, HUB)
+
+    def back(octets: bytes, ends: Ends) -> bool:
+        world.later(0.01, lambda: world.deliver(octets, ends))
+        return True
+
+    world.forge = back
+    good.want("Tunnel0", GOOD, HUB)
+    world.run(5)
+    assert not good.sad.inbound
+    assert not good.up("Tunnel0")
+    assert good.speaker.node.admission.counters["our own IKE_SA_INIT"]
+    world.run(100)
+    assert not good.sad.inbound
+
+
+@pytest.mark.parametrize(
+    ("prefix", "taken"), [("192.0.2.12/32", False), ("192.0.2.12/31", False), ("192.0.3.0/24", True)]
+)
+def test_nobody_announces_where_another_tunnel_s_far_end_is(prefix: str, taken: bool) -> None:
+    """192.0.2.12 is the second spoke. Where the inside is a VRF of its own, its routes do not touch what is outside."""
+    world, hub, first, _ = hub_and_two()
+    drive(first, lambda sa: sa.push((subnet(prefix),), world.now))
+    world.run(1)
+    assert bool(via(hub, prefix)) is taken
+    hub.interface("Virtual-Access1", "10.0.0.1/32", vrf="red")
+    assert P(prefix) in hub.table(RouteOffered, "red")

@@ -1,4 +1,4 @@
-"""strongSwan's own exchanges, opened and recomputed: fragments (RFC 7383), CREATE_CHILD_SA for a CHILD_SA and for the IKE SA."""
+"""strongSwan's own exchanges, opened and recomputed: fragments (RFC 7383), CREATE_CHILD_SA of a CHILD_SA and of the IKE SA."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from ikev2.wire import (
     MOST_PAYLOADS,
     Attribute,
     Auth,
+    Certificate,
     Configuration,
     Delete,
     DoesNotFitError,
@@ -34,10 +35,13 @@ from ikev2.wire import (
     describe,
     encode,
     encode_payloads,
+    explain,
+    explain_payloads,
     sealed,
     split_header,
 )
 from ikev2.wire.bounds import PayloadReader
+from ikev2.wire.text import MAX_TEXT
 from stack.esp import Selector
 from stack.wire import WireError
 from tests.ikev2 import swan_vectors as swan
@@ -392,6 +396,46 @@ def test_a_real_delete():
     (payload,) = decode(swan.DELETE_RESPONSE).payloads
     assert payload.first == 0
     assert decode_payloads(payload.first, swan.DELETE_RESPONSE_INSIDE) == ()
+
+
+def test_what_is_negotiated_is_explained_and_no_secret_is():
+    request = decode(swan.SA_INIT_REQUEST)
+    assert explain(request).startswith(
+        "IKE_SA_INIT request 0 [SA(IKE: AES_GCM_16-256 HMAC_SHA2_384 CURVE25519 | IKE: AES_CBC-128 HMAC_SHA2_256_128 "
+        "HMAC_SHA2_256 MODP_2048) KE(CURVE25519) NONCE N(NAT_DETECTION_SOURCE_IP) "
+    )
+    (payload,) = decode(swan.AUTH_REQUEST).payloads
+    inside = decode_payloads(payload.first, swan.AUTH_REQUEST_INSIDE)
+    assert explain_payloads(35, 1, inside, response=False).startswith(
+        "IKE_AUTH request 1 [IDI(FQDN spoke.example) AUTH(PSK) CP(REQUEST: INTERNAL_IP4_ADDRESS) "
+        "SA(ESP: AES_CBC-256 HMAC_SHA2_256_128 NO_ESN | ESP: AES_CBC-128 HMAC_SHA2_256_128 NO_ESN) "
+        "TSI(0.0.0.0-255.255.255.255 protocol 47) TSR(10.1.0.0-10.1.0.255 protocol 47)"
+    )
+    (payload,) = decode(swan.AUTH_RESPONSE).payloads
+    inside = decode_payloads(payload.first, swan.AUTH_RESPONSE_INSIDE)
+    assert ("CP(REPLY: INTERNAL_IP4_ADDRESS=10.99.0.1 INTERNAL_IP4_DNS=10.99.0.254 UNITY_BANNER)") in explain_payloads(
+        35, 1, inside, response=True
+    )
+    (payload,) = decode(swan.DELETE_REQUEST).payloads
+    inside = decode_payloads(payload.first, swan.DELETE_REQUEST_INSIDE)
+    assert explain_payloads(37, 2, inside, response=False) == "INFORMATIONAL request 2 [DELETE(IKE)]"
+    odd = (
+        IdentityPayload(Identity(2, b"evil\nline\x1b[31m" + b"x" * 100), True),
+        IdentityPayload(Identity(1, bytes((10, 0, 0, 1))), False),
+        IdentityPayload(Identity(11, b"secret"), True),
+        Notify(16393, b"", 3, b"\0\1\2\3"),
+        Delete(3, (b"\0\0\0\x07",)),
+        Certificate(4, b"abc"),
+        Configuration(3, (Attribute(13, bytes((10, 0, 0, 1, 255, 255, 255, 255))), Attribute(1, b"odd"))),
+    )
+    text = explain_payloads(36, 4, odd, response=False)
+    assert text.startswith("CREATE_CHILD_SA request 4 [IDI(FQDN evil?line?[31mxxx")
+    assert text.endswith(
+        "...) IDR(IPV4_ADDR 10.0.0.1) IDI(KEY_ID, 6 octets) N(REKEY_SA ESP 00010203) DELETE(ESP 00000007) "
+        "CERT(X509_SIGNATURE, 3 octets) CP(SET: INTERNAL_IP4_SUBNET=10.0.0.1/255.255.255.255 INTERNAL_IP4_ADDRESS)]"
+    )
+    many = SecurityAssociation(tuple(Proposal(n, 1, b"", (Transform(1, 20, 256),) * 60) for n in range(30)))
+    assert len(explain_payloads(34, 0, (many,), response=False)) <= MAX_TEXT + 3
 
 
 def test_logs_name_types_and_show_no_contents():

@@ -342,7 +342,14 @@ def test_debugging_shows_the_exchange(settled: Network) -> None:
     settled.up("spoke1")
     hub.show("undebug crypto ikev2")
     log = hub.log.read_text()[start:]
-    for piece in ("IKE_SA_INIT request 0 [SA KE NONCE ", "IKE_AUTH request 1 [SKF(1/", "INFORMATIONAL request 2 [SK]"):
+    for piece in (
+        "IKE_SA_INIT request 0 [SA(IKE: AES_GCM_16-256 ",
+        "IKE_AUTH request 1 [SKF(1/",
+        "IKE_AUTH request 1 [IDI(FQDN R3-Spoke.cisco.com) CERT(X509_SIGNATURE, ",
+        f"CP(REPLY: INTERNAL_IP4_ADDRESS={settled.leased['spoke1']} ",
+        "TSI(172.16.1.103 protocol 47) TSR(172.16.0.1 protocol 47)",
+        f"CP(SET: INTERNAL_IP4_SUBNET={settled.leased['spoke1']}/255.255.255.255)",
+    ):
         assert piece in log
 
 

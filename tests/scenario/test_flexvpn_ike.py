@@ -15,6 +15,7 @@ import pytest
 from stack.cli import main as labelspan
 from stack.ios.check import doubts, read_file, refusals
 from stack.testing import run
+from tests.scenario import test_ipsec_hub
 from tests.scenario.memory import Net
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "ipsec.md").read_text()
@@ -177,3 +178,27 @@ def test_a_hub_with_one_multipoint_interface_for_all_spokes() -> None:
             assert GRE not in protocols(link)
 
     play(story)
+
+
+def test_customers_vpn_over_one_multipoint_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topology of test_ipsec_hub, its template replaced: labelled packets between spokes, by the hub."""
+    text = test_ipsec_hub.HUB.replace(" virtual-template 1\n", "")
+    text = text.replace("interface Virtual-Template1 type tunnel\n", "interface Tunnel0\n tunnel mode gre multipoint\n")
+    monkeypatch.setattr(test_ipsec_hub, "HUB", text)
+
+    async def story(net: test_ipsec_hub.Hub) -> None:
+        assert await net.reaches("red1", "10.1.2.10")
+        assert await net.reaches("red2", "172.17.0.1")
+        offered = net.offered("hub")
+        assert offered["access"] == []
+        assert offered["routes"] == offered["implicit null"] == ["10.0.0.10/32", "10.0.0.11/32"]
+        (gone,) = net.offered("spoke1")["addresses"]
+        await net.routers.pop("spoke1").stop()
+        await asyncio.sleep(1)
+        assert f"{gone}/32" not in net.offered("hub")["routes"]
+        assert gone not in net.text("hub", "show tunnel endpoints")
+        await net.start("spoke1", test_ipsec_hub.spoke(1))
+        await net.connected("red2", "10.1.1.10")
+        assert net.in_clear() == []
+
+    test_ipsec_hub.play(story)

@@ -70,11 +70,12 @@ def _address(octets: bytearray | array[int]) -> int:
 
 @define(eq=False)
 class Arena:
-    """The slots of one forwarder: all its readers drain in turn, and nothing of a packet is kept here."""
+    """The slots of one forwarder: all its readers drain in turn, and nothing of a packet is kept here. What lies in them may
+    be what a customer sent, so it has no repr."""
 
-    octets: bytearray = field(factory=lambda: bytearray(BATCH * STRIDE))
-    view: memoryview = field(init=False)
-    slots: tuple[memoryview, ...] = field(init=False)
+    octets: bytearray = field(factory=lambda: bytearray(BATCH * STRIDE), repr=False)
+    view: memoryview = field(init=False, repr=False)
+    slots: tuple[memoryview, ...] = field(init=False, repr=False)
     origin: int = field(init=False)
     touched: list[SendQueue] = field(factory=list, init=False)
     """Queues that hold packets of this drain."""
@@ -91,10 +92,10 @@ class SendQueue:
 
     descriptor: int
     """-1 once its port is closed, since the number may by then be another socket's."""
-    parts: array[int] = field(factory=lambda: array("Q", bytes(_PART.size * BATCH)), init=False)
+    parts: array[int] = field(factory=lambda: array("Q", bytes(_PART.size * BATCH)), init=False, repr=False)
     """An iovec each: the address and the length of a packet."""
     used: list[Rewrite] = field(factory=list, init=False)
-    _headers: bytearray = field(factory=lambda: bytearray(_HEADER.size * BATCH), init=False)
+    _headers: bytearray = field(factory=lambda: bytearray(_HEADER.size * BATCH), init=False, repr=False)
     _at: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -137,8 +138,8 @@ class Intake:
 
     port: Port
     arena: Arena
-    _headers: bytearray = field(factory=bytearray, init=False)
-    _parts: bytearray = field(factory=bytearray, init=False)
+    _headers: bytearray = field(factory=bytearray, init=False, repr=False)
+    _parts: bytearray = field(factory=bytearray, init=False, repr=False)
     _at: int = field(default=0, init=False)
     _descriptor: int = field(default=-1, init=False)
     _closed: bool = field(default=False, init=False)

@@ -64,7 +64,7 @@ class Path:
     _stamp: int = field(default=-1, init=False)
     _neighbours: int = field(default=-1, init=False)
     _routes: int = field(default=-1, init=False)
-    waiting: dict[AdjacencyKey, tuple[float, bytes, Arrival]] = field(factory=dict, init=False)
+    waiting: dict[AdjacencyKey, tuple[float, bytes, Arrival]] = field(factory=dict, init=False, repr=False)
     _errors: Budgets = field(init=False)
     _facts: Budgets = field(init=False)
 

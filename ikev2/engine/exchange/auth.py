@@ -316,6 +316,7 @@ def _decide(sa: Core, asked: Asked, answer: Grant | Refusal) -> None:
     establish(sa, initial_contact=notify_of(payloads, NotifyKind.INITIAL_CONTACT) is not None)
     reply: list[Payload] = [identity, *_certificates(terms), auth]
     if isinstance(answer, Refusal):
+        sa.barred = answer
         sa.deny(answer.reason)
         sa.context = None
         sa.reply(Exchange.IKE_AUTH, reply + notify(answer.notify))

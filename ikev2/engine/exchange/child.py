@@ -148,6 +148,8 @@ def choose(
 ) -> tuple[Choice, ChildTerms] | Failure:
     """As responder. `old`: of the CHILD_SA that is rekeyed, which the new one may not be wider than (RFC 7296 2.9.2);
     without it the directory says what is wanted, and its grant how far the peer's side goes."""
+    if sa.barred is not None:
+        return Failure(sa.barred.notify, sa.barred.reason)
     offered = first_of(payloads, SecurityAssociation)
     far_asked, own_asked = _selectors(payloads)
     if offered is None or not far_asked or not own_asked:
