@@ -2,10 +2,11 @@
 
     python benchmarks/ikev2_handshakes.py [--handshakes 150] [--rounds 9] [--auth psk,rsa] [--childless] [--json]
 
-Root, and strongSwan (charon-systemd, swanctl). Two namespaces and a cable; both responders run, and the same initiator of ours
-(ikev2_load.py, a process of its own) makes handshakes with one and with the other in turn, a few at once: IKE_SA_INIT, IKE_AUTH, DELETE; X25519, AES-256-GCM, HMAC-SHA-384. The CPU is that of all threads of the
-responder (schedstat). Both log that SAs come
-and go, and no more. strongSwan's CHILD_SAs are those of its userspace ESP (kernel-libipsec).
+Root, and strongSwan (charon-systemd, swanctl). Two namespaces and two cables; both responders run, and the same initiator of
+ours (load/ikev2_load.py, a process of its own) makes handshakes with one and with the other in turn, a few at once:
+IKE_SA_INIT, IKE_AUTH, DELETE; X25519, AES-256-GCM, HMAC-SHA-384. The CPU is that of all threads of the responder (schedstat).
+Both log that SAs come and go, and no more. Our hub has a multipoint tunnel; strongSwan's CHILD_SAs are those of its userspace
+ESP (kernel-libipsec).
 
 A ratio below 1 is ours being cheaper. Only the ratio of neighbours means something on a busy machine.
 """
@@ -26,7 +27,7 @@ from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "load"))
 
 from ikev2_load import Load, child_terms, psk_terms, signed_terms
 

@@ -161,7 +161,9 @@ class BgpService(ServiceShell):
             context = Context(bus=bus, network=network, clock=clock or OsClock(), entropy=entropy)
         super().__init__(context)
         restarted = context.incarnation > 1
-        self.ribs = Ribs(config, context.entropy, resolve=not standalone, restarted=restarted)
+        lfib = context.tables.lfib.rows.values() if restarted else ()
+        stood = {row.fec: row.scope for row in lfib if row.fec is not None}
+        self.ribs = Ribs(config, context.entropy, resolve=not standalone, restarted=restarted, stood=stood)
         self.speaker = Speaker(config, context.entropy, self.ribs, standalone=standalone, restarted=restarted)
         self._connections: dict[int, _Connection] = {}
         self._dialling: dict[int, asyncio.Task[None]] = {}

@@ -9,7 +9,8 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,50 +45,66 @@ def configure_logging(*, as_json: bool) -> None:
     # Plain tracebacks: with the values of locals they could show a key, and take a second in which nothing is forwarded.
     colors = sys.stderr.isatty()
     plain = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-    people = plain if colors else _without_colors(plain)
-    renderer = structlog.processors.JSONRenderer() if as_json else people
+    stamped: list[Processor] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso")]
+    chain: list[Processor]
+    if as_json:
+        chain = [*stamped, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        chain = [*stamped, _harmless, plain] if colors else [_without_colors([*stamped, _harmless], plain)]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info if as_json else _harmless,
-            renderer,
-        ],
+        processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
 
-def _without_colors(plain: structlog.dev.ConsoleRenderer) -> Processor:
-    """The same lines in a sixth of the time: a hub logs four for each peer that comes and goes. What is seldom is `plain`'s."""
+def _without_colors(before: Iterable[Processor], plain: Processor) -> Processor:
+    """The lines that `before` and `plain` make, in a sixth of the time: a hub logs four for each peer that comes and goes. What
+    is seldom is left to them."""
+    second, stamp = -1, ""
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        nonlocal second, stamp
         if not event.keys().isdisjoint(_SELDOM):
-            return plain(logger, method, event)
-        stamp, level, said = event.pop("timestamp", ""), event.pop("level", method), str(event.pop("event", ""))
+            made: Any = event
+            for processor in (*before, plain):
+                made = processor(logger, method, made)
+            return made
+        now = time.time()
+        if int(now) != second:
+            second = int(now)
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        level, said = _LEVELS.get(method, method), _safe(event.pop("event", ""))
         words = [f"{key}={_worded(event[key])}" for key in sorted(event)]
-        return " ".join((f"{stamp} [{level:<9}] {said:<30}", *words)).rstrip(" ")
+        head = f"{stamp}.{int((now - second) * 1e6):06}Z [{level:<9}] {said:<30}"
+        return " ".join((head, *words)).rstrip(" ")
 
     return render
 
 
 _SELDOM = frozenset({"exc_info", "exception", "stack", "logger", "logger_name"})
+_LEVELS = {"warn": "warning", "exception": "error"}
 _APART = re.compile("[ \\t=\\r\\n\"']")
-
-
-def _worded(value: object) -> str:
-    return value if isinstance(value, str) and not _APART.search(value) else repr(value)
-
-
 _NUMBERS = (int, float, type(None))
 
 
-def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _worded(value: object) -> str:
+    if isinstance(value, _NUMBERS):
+        return repr(value)
+    text = _safe(value)
+    return repr(text) if _APART.search(text) else text
+
+
+def _safe(value: object) -> str:
     """Nothing that a peer sent us (a shutdown text, a name) may drive the operator's terminal."""
+    text = value if type(value) is str else str(value)
+    return text if text.isprintable() else neutral(text)
+
+
+def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if key != "exc_info" and not isinstance(value, _NUMBERS):
-            text = value if type(value) is str else str(value)
-            event[key] = text if text.isprintable() else neutral(text)
+            event[key] = _safe(value)
     return event
 
 

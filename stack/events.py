@@ -105,7 +105,9 @@ class Vrf:
 VrfState: Topic[str, Vrf] = Topic("VrfState", Owners.ONE, "name -> VRF, the default one (empty name) included")
 
 PolicyState: Topic[tuple[str, str], Any] = Topic(
-    "PolicyState", Owners.ONE, "(kind, name) -> policy; kind 'route-map': compiled, lists inside; other lists as they are"
+    "PolicyState",
+    Owners.ONE,
+    "(kind, name) -> policy; kind 'route-map': compiled, lists inside; other lists as they are",
 )
 
 # --- interfaces --------------------------------------------------------------------------------------------------------
@@ -262,13 +264,15 @@ class NextHopKey(NamedTuple):
 
 
 class NextHopRow(NamedTuple):
-    """Whether it can be used now, and why not; `metric` of the route to it; `interface` it leaves by ('' if none)."""
+    """Whether it can be used now, and why not; `metric` of the route to it; `interface` it leaves by ('' if none). `closed`:
+    not usable, but what goes there belongs into a protected tunnel, and must not go another way instead."""
 
     usable: bool
     reason: str
     metric: int = 0
     interface: str = ""
     id: int = 0
+    closed: bool = False
 
 
 NextHopWanted: Topic[NextHopKey, bool] = Topic(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bgp.engine.paths import Path, Reason
 
-__all__ = ["Verdict", "explain", "select"]
+__all__ = ["Verdict", "explain", "select", "select_closed"]
 
 Keep = Callable[[Sequence[Path], Path | None], Sequence[Path]]
 
@@ -69,7 +69,15 @@ _FIRST, _AFTER_RANK = _least(lambda path: path.set.rank), _STEPS[5:]
 
 def select(paths: Sequence[Path], current: Path | None = None) -> Path | None:
     """The best of `paths` (oldest first), or None if none can be used. `current` is the best so far."""
-    live: Sequence[Path] = [path for path in paths if path.set.refused is None and path.set.hop.usable]
+    return _best([path for path in paths if path.set.refused is None and path.set.hop.usable], current)
+
+
+def select_closed(paths: Sequence[Path], current: Path | None = None) -> Path | None:
+    """The best of those that lead into protected tunnels that cannot be sent to: for when `select` finds none."""
+    return _best([path for path in paths if path.set.refused is None and path.set.hop.closed], current)
+
+
+def _best(live: Sequence[Path], current: Path | None) -> Path | None:
     if not live:
         return None
     if len(live) > 1:

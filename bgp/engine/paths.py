@@ -55,7 +55,8 @@ class Reason(Enum):
 
 @define(eq=False)
 class Hop:
-    """A next hop that paths share: usable or not, as routing says; `own`: it is an address of this router.
+    """A next hop that paths share: usable or not, as routing says; `own`: it is an address of this router. `closed`: it is
+    behind a protected tunnel that cannot be sent to, so what belongs there must go nowhere else.
 
     `waiting`: (table, key) of prefixes that met it before routing had answered; `waiting_swaps`: those that need its id
     for a label.
@@ -70,6 +71,7 @@ class Hop:
     id: int = 0
     interface: str = ""
     usable: bool = False
+    closed: bool = False
     waiting: dict[tuple[Any, bytes], None] = field(factory=dict)
     waiting_swaps: dict[tuple[Any, bytes], None] = field(factory=dict)
 

@@ -165,7 +165,7 @@ class Vpn:
             self._withdraw(where, vpn)
             return
         fec = self._fec(table, key)
-        request = LabelRequest(self.labels.scope, self._next_hop_id(table, key, fec), vrf=vrf.name)
+        request = LabelRequest(self.labels.scope(fec), self._next_hop_id(table, key, fec), vrf=vrf.name)
         row = self.labels.want(fec, request, where)
         if row is None:
             self.unlabelled.add(where)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from hmac import digest as hmac_digest
 
-from attrs import frozen
-
 from ikev2.crypto.suites import EspSuite, IkeSuite, Prf
+from stack.values import value
 
 __all__ = [
     "ChildKeys",
@@ -33,7 +32,7 @@ class KeyLengthError(Exception):
         return "prf+ ends after 255 blocks (RFC 7296 2.13)"
 
 
-@frozen(repr=False)
+@value(repr=False)
 class IkeKeys:
     """SK_* of RFC 7296 2.14. `ei` and `er` end in the salt of an AEAD (RFC 5282 7.1); `ai` and `ar` are empty with one."""
 
@@ -46,7 +45,7 @@ class IkeKeys:
     pr: bytes
 
 
-@frozen(repr=False)
+@value(repr=False)
 class DirectionKeys:
     """Of one direction of a CHILD_SA, as `stack.tables.sad.Sa` takes them."""
 
@@ -55,7 +54,7 @@ class DirectionKeys:
     integrity: bytes
 
 
-@frozen(repr=False)
+@value(repr=False)
 class ChildKeys:
     """`initiator`: of what the initiator of the exchange that made this CHILD_SA sends; `responder`: of the other direction."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from attrs import field, frozen
+from attrs import field
 
 from ikev2.config import Dpd
 from ikev2.crypto.keys import IkeKeys
@@ -24,6 +24,7 @@ from ikev2.wire.payloads import Proposal as OfferedProposal
 from stack.esp import EspMode, Selector
 from stack.events import SaKey
 from stack.tables.sad import Sa
+from stack.values import value
 
 __all__ = [
     "AccessRequest",
@@ -60,7 +61,7 @@ Level = Literal["debug", "info", "warning", "error"]
 """Of the log: what the daemon's logger has methods for."""
 
 
-@frozen
+@value
 class Ends:
     """Where an IKE SA's messages go and come: addresses (4 octets) and UDP ports, ours and the peer's."""
 
@@ -70,7 +71,7 @@ class Ends:
     remote_port: int = 500
 
 
-@frozen
+@value
 class Refusal:
     """Why not. `reason` is for our log and `show`; the peer is told `notify` (an error type of RFC 7296 3.10.1) and no
     more."""
@@ -79,12 +80,12 @@ class Refusal:
     notify: int = 24  # AUTHENTICATION_FAILED
 
 
-@frozen
+@value
 class Wait:
     """The answer will be given later, by `IkeSa.granted`."""
 
 
-@frozen
+@value
 class Terms:
     """A profile, resolved for one peer.
 
@@ -110,7 +111,7 @@ class Terms:
     nat_keepalive: float = 20.0
 
 
-@frozen
+@value
 class ChildTerms:
     """What a CHILD_SA must be. `proposals`: of ESP, best first, without SPI (Proposal numbers are set when sent);
     `groups` with PFS stand among their transforms and are left out of IKE_AUTH. `own`, `far`: the widest selectors
@@ -128,7 +129,7 @@ class ChildTerms:
     window: int = 64
 
 
-@frozen
+@value
 class AccessRequest:
     """A peer that has proved who it is, and asks to be let in. `attributes`: of its CFG_REQUEST (none: it sent
     none)."""
@@ -143,7 +144,7 @@ class AccessRequest:
     """Whether we are."""
 
 
-@frozen
+@value
 class Grant:
     """Let in. `reply`: attributes of the CFG_REPLY (empty: none is sent). `selectors`: if given, the peer's side of the
     CHILD_SA is narrowed to them (never for peers that said FLEXVPN-SUPPORTED)."""
@@ -206,7 +207,7 @@ class Directory(Protocol):
 # --- outputs of an IKE SA ------------------------------------------------------------------------------------------------
 
 
-@frozen
+@value
 class Send:
     """A datagram. On port 4500 `octets` already begin with the non-ESP marker; a NAT keepalive is the single octet
     0xFF."""
@@ -215,7 +216,7 @@ class Send:
     ends: Ends
 
 
-@frozen
+@value
 class Established:
     """Both ends have proved themselves. Said once, before anything of CHILD_SAs. `initial_contact`: the peer says that
     it holds no other SA with us."""
@@ -226,7 +227,7 @@ class Established:
     initial_contact: bool = False
 
 
-@frozen
+@value
 class Configured:
     """What mode config brought. `kind` is the payload's: 2 CFG_REPLY (to our request), 3 CFG_SET (already
     acknowledged)."""
@@ -235,24 +236,24 @@ class Configured:
     attributes: tuple[Attribute, ...]
 
 
-@frozen
+@value
 class PutInbound:
     sa: Sa
 
 
-@frozen
+@value
 class PutOutbound:
     """Said for a new CHILD_SA at once; for a rekeyed one when the peer is sure to hold its side."""
 
     sa: Sa
 
 
-@frozen
+@value
 class RemoveInbound:
     spi: int
 
 
-@frozen
+@value
 class RemoveOutbound:
     """`spi`: only if it is that SA that is in use."""
 
@@ -260,7 +261,7 @@ class RemoveOutbound:
     spi: int
 
 
-@frozen
+@value
 class ChildUp:
     """A CHILD_SA is there: `number` its own, `replaces` the one that it was rekeyed from (0: none)."""
 
@@ -271,7 +272,7 @@ class ChildUp:
     replaces: int = 0
 
 
-@frozen
+@value
 class ChildDown:
     """A CHILD_SA is gone and nothing replaced it, or (`refused`) it could not be made."""
 
@@ -281,14 +282,14 @@ class ChildDown:
     refused: bool = False
 
 
-@frozen
+@value
 class Denied:
     """A CHILD_SA that the peer asked for is refused; the IKE SA stays. `reason` is for people here."""
 
     reason: str
 
 
-@frozen
+@value
 class Rekeyed:
     """This IKE SA's successor, which has taken over its CHILD_SAs; this one says Closed once the peer has let go of
     it."""
@@ -296,7 +297,7 @@ class Rekeyed:
     successor: Any
 
 
-@frozen
+@value
 class Spawned:
     """One more IKE SA with this peer, made by an IKE rekey that meets one of ours: its messages must reach it. It holds
     no CHILD_SA. If it becomes the successor, `Rekeyed` says so; else it says Closed."""
@@ -304,14 +305,14 @@ class Spawned:
     sa: Any
 
 
-@frozen
+@value
 class Moved:
     """The peer behind a NAT is at another address or port: said after a packet that proved it."""
 
     ends: Ends
 
 
-@frozen
+@value
 class Closed:
     """The last output. `reason` for people. `retry`: worth trying again. `established`: it had been. `peer`: by the
     peer's wish. `silent`: the peer has not answered."""
@@ -323,7 +324,7 @@ class Closed:
     silent: bool = False
 
 
-@frozen
+@value
 class Keyed:
     """Said of an IKE SA that has just got its keys, and only if `Settings.key_log` asks for it. SPIs: of the initiator,
     of the responder."""
@@ -334,7 +335,7 @@ class Keyed:
     keys: IkeKeys = field(repr=False)
 
 
-@frozen
+@value
 class Log:
     event: str
     fields: Mapping[str, object]

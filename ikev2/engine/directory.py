@@ -79,7 +79,7 @@ class NodeDirectory:
         peer = node.peers.get(number)
         if peer is None:
             return Refusal("the IKE SA is gone")
-        peer.profile = request.profile
+        peer.profile, peer.identity = request.profile, request.identity
         peer.holder = node.profiles.holder(request.profile, peer.home, request.identity, request.certificate)
         peer.text = identity_text(request.identity)
         if node.authorises:
@@ -168,6 +168,10 @@ class NodeDirectory:
         interface, ipsec, many = target
         if interface in node.protected:
             key = SaKey(interface, peer.home if many else b"")
+            other = self._other(peer, key)
+            if other is not None:
+                node.doubts[other.number] = None
+                return Refusal(f"{other.text} is there already", NotifyKind.TS_UNACCEPTABLE)
         else:
             access = self._access(peer, interface, ipsec, ends)
             if access is None:
@@ -175,6 +179,15 @@ class NodeDirectory:
             key = SaKey(access)
         peer.ipsec = ipsec
         return node.profiles.child_terms(ipsec, key, ends.local, ends.remote)
+
+    def _other(self, peer: Peer, key: SaKey) -> Peer | None:
+        """Who carries `key` already, if it is another than `peer`: two behind one NAT, or one that has taken the other's
+        address. Whoever came first stays while it lives; it is asked."""
+        current = self.node.carriers.current(key)
+        other = self.node.peers.get(current[0]) if current is not None else None
+        if other is None or other is peer or not other.sas or other.closing or other.identity == peer.identity:
+            return None
+        return other
 
     def _access(self, peer: Peer, template: str, ipsec: str, ends: Ends) -> str | None:
         """The name of its virtual access interface: the one that this identity has, so that it outlives an SA that is

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ikev2.engine.node import Node
 from ikev2.engine.overlay import Slot
@@ -16,11 +16,12 @@ from ikev2.engine.peers import Child, Peer
 from ikev2.engine.pools import Pools
 from stack.events import AccessRow, SaKey
 from stack.tables.sad import Bundle, Sa
+from stack.values import value
 
 __all__ = ["Kept", "KeptPeer", "inherit", "keep"]
 
 
-@frozen
+@value
 class KeptPeer:
     """A protected neighbour's: which peer it is and what stands in routing because of it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -101,10 +101,12 @@ class Node:
     """Neighbours that nothing carries now -> SPI of what did. If something else does by the end of the turn, it takes the
     other's place, and rewrites that hold the bundle notice nothing."""
     up_since: dict[SaKey, float] = field(factory=dict)
+    doubts: dict[int, None] = field(factory=dict)
+    """Peers whose place another would take: are they still there?"""
     active: Peer | None = None
     stopping: bool = False
-    _sorted: list[bytes] | None = None
-    """Far ends of the peers that have proved themselves; None: they have changed."""
+    _far: list[bytes] = field(factory=list)
+    """Far ends of the peers that have proved themselves, in order, one for each peer."""
     _touched: dict[SaKey, None] = field(factory=dict)
     _out: list[Output] = field(factory=list)
     _numbers: int = 0
@@ -171,6 +173,8 @@ class Node:
     def enter(self, peer: Peer) -> None:
         self.peers[peer.number] = peer
         self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+        if peer.established is not None:
+            insort(self._far, peer.remote)
         if peer.key is not None and peer.initiator:
             self.by_key.setdefault(peer.key, set()).add(peer.number)
 
@@ -180,7 +184,7 @@ class Node:
             return False
         unlist(self.by_remote, peer.remote, peer.number)
         if peer.established is not None:
-            self._sorted = None
+            del self._far[bisect_left(self._far, peer.remote)]
         unlist(self.by_holder, peer.holder, peer.number)
         unlist(self.by_interface, peer.interface, peer.number)
         if peer.key is not None:
@@ -189,15 +193,18 @@ class Node:
 
     def proved(self, peer: Peer) -> None:
         """It is whom it says it is, since now."""
+        if peer.established is None:
+            insort(self._far, peer.remote)
         peer.established = self.now
         self.by_holder.setdefault(peer.holder, set()).add(peer.number)
-        self._sorted = None
 
     def relocate(self, peer: Peer, ends: Ends) -> None:
         unlist(self.by_remote, peer.remote, peer.number)
+        if peer.established is not None:
+            del self._far[bisect_left(self._far, peer.remote)]
+            insort(self._far, ends.remote)
         peer.ends = ends
         self.by_remote.setdefault(peer.remote, set()).add(peer.number)
-        self._sorted = None
 
     def called(self, key: SaKey) -> list[Peer]:
         """Peers that were called for `key`."""
@@ -311,10 +318,8 @@ class Node:
 
     def _outer(self, prefix: Prefix) -> bool:
         """Whether the far end of a peer that has proved itself is in it."""
-        if self._sorted is None:
-            self._sorted = sorted({peer.remote for peer in self.peers.values() if peer.established is not None})
-        at = bisect_left(self._sorted, prefix.network)
-        return at < len(self._sorted) and prefix.covers(self._sorted[at])
+        at = bisect_left(self._far, prefix.network)
+        return at < len(self._far) and prefix.covers(self._far[at])
 
     def learn(self, name: str, interface: Interface | None) -> None:
         """What is known of an interface of ours."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
 from ikev2.engine.contract import (
     AccessRequest,
     Keyed,
@@ -18,6 +16,7 @@ from ikev2.engine.contract import (
     Send,
 )
 from stack.events import Fact, Topic
+from stack.values import value
 
 __all__ = [
     "Authorise",
@@ -35,7 +34,7 @@ __all__ = [
 ]
 
 
-@frozen
+@value
 class Publish:
     """Rows of `topic` that now hold (None: withdrawn)."""
 
@@ -44,19 +43,19 @@ class Publish:
     table: str = ""
 
 
-@frozen
+@value
 class SyncedOut:
     """All rows of `topic` that hold since the start have been published."""
 
     topic: Topic[Any, Any]
 
 
-@frozen
+@value
 class Post:
     fact: Fact
 
 
-@frozen
+@value
 class Authorise:
     """Ask the embedder whether this peer may come in; answer by `Speaker.authorised(number, ...)`."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ikev2.config import RouteAccept
 from ikev2.engine.outputs import Publish
@@ -30,6 +30,7 @@ from stack.events import (
     Topic,
     Via,
 )
+from stack.values import value
 
 __all__ = [
     "IMPLICIT_NULL",
@@ -156,7 +157,7 @@ def _overlay_snapshot(claimant: int, topic: Topic[Any, Any], table: str, key: An
     return OverlaySnapshot("route", row.vias[0].interface, table, key, claimant)
 
 
-@frozen
+@value
 class Announced:
     """A peer's routes: those that are taken, and those that are not, with the reason."""
 
@@ -164,7 +165,7 @@ class Announced:
     refused: Mapping[Prefix, str] = field(factory=dict)
 
 
-@frozen
+@value
 class Overlay:
     """One IKE SA's, as far as it is known. `received`: our own address, from the peer. `assigned`: the peer's, from us.
     `routes`: what it announced and we took. `transport`: where it is."""

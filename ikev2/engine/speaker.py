@@ -197,6 +197,10 @@ class Speaker:
 
     def _done(self) -> list[Output]:
         self.lifecycle.settle()
+        while self.node.doubts:
+            peer = self.node.peers.get(self.node.doubts.popitem()[0])
+            if peer is not None and peer.sas and not peer.closing:
+                self._check(peer, "another peer would take its place")
         if not self.node.stopping:
             for want in self.node.wants.due(self.node.now):
                 self._call(want)
@@ -613,11 +617,11 @@ class Speaker:
         for peer in node.at(remote):
             if node.now - peer.checked >= CHECK_EVERY and not peer.closing and peer.sa.state is State.ESTABLISHED:
                 peer.checked = node.now
-                self._check(peer)
+                self._check(peer, "unknown SPI")
 
-    def _check(self, peer: Peer) -> None:
+    def _check(self, peer: Peer, why: str) -> None:
         sa, now = peer.sa, self.node.now
-        self.lifecycle.drive(peer, sa, lambda: sa.check_alive(now, "unknown SPI"))
+        self.lifecycle.drive(peer, sa, lambda: sa.check_alive(now, why))
 
     # --- the embedder and the operator ------------------------------------------------------------------------------------
 

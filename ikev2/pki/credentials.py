@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hmac import compare_digest
 
-from attrs import field, frozen
+from attrs import field
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -17,6 +17,7 @@ from ikev2.pki.errors import AuthError
 from ikev2.pki.identity import check_identity, check_present
 from ikev2.pki.store import PeerCertificate, TrustStore
 from ikev2.wire.payloads import Auth, Identity
+from stack.values import value
 
 __all__ = [
     "AuthError",
@@ -30,14 +31,14 @@ __all__ = [
 ]
 
 
-@frozen
+@value
 class PskCredential:
     """A pre-shared key, as octets."""
 
     key: bytes = field(repr=False)
 
 
-@frozen
+@value
 class SignatureCredential:
     """`chain`: DER, our own certificate first; these go into CERT payloads. `method`: as configured; method 14 is used
     for RSA_SIG and ECDSA_SIG too when the peer has said SIGNATURE_HASH_ALGORITHMS."""
@@ -50,7 +51,7 @@ class SignatureCredential:
 Credential = PskCredential | SignatureCredential
 
 
-@frozen
+@value
 class Trust:
     """How a peer must prove itself. `methods`: any of these. `psk`: for AuthMethod.PSK. `anchors`: for the others.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import field
 
 from stack.esp import Selector
+from stack.values import value
 
 __all__ = [
     "Attribute",
@@ -46,7 +47,7 @@ class Transform(NamedTuple):
     others: tuple[tuple[int, bytes], ...] = ()
 
 
-@frozen
+@value
 class Proposal:
     """3.3.1. `protocol`: 1 IKE, 2 AH, 3 ESP."""
 
@@ -56,18 +57,18 @@ class Proposal:
     transforms: tuple[Transform, ...] = ()
 
 
-@frozen
+@value
 class SecurityAssociation:
     proposals: tuple[Proposal, ...]
 
 
-@frozen
+@value
 class KeyExchange:
     group: int
     octets: bytes
 
 
-@frozen
+@value
 class Identity:
     """3.5. `kind`: 1 IPv4, 2 FQDN, 3 RFC 822, 5 IPv6, 9 DER DN, 11 key id."""
 
@@ -75,7 +76,7 @@ class Identity:
     octets: bytes
 
 
-@frozen
+@value
 class IdentityPayload:
     """IDi or IDr. `reserved`: as it came, since AUTH covers it (RFC 7296 2.15)."""
 
@@ -84,7 +85,7 @@ class IdentityPayload:
     reserved: bytes = bytes(3)
 
 
-@frozen
+@value
 class Certificate:
     """3.6. `encoding`: 4 is X.509 signature, 12 hash and URL, 7 CRL."""
 
@@ -92,7 +93,7 @@ class Certificate:
     octets: bytes
 
 
-@frozen
+@value
 class CertificateRequest:
     """3.7. `octets`: SHA-1 hashes of trusted public keys, 20 octets each."""
 
@@ -100,7 +101,7 @@ class CertificateRequest:
     octets: bytes
 
 
-@frozen
+@value
 class Auth:
     """3.8. `method`: 1 RSA, 2 PSK, 14 digital signature (then `octets` begin with length and ASN.1 AlgorithmIdentifier)."""
 
@@ -108,12 +109,12 @@ class Auth:
     octets: bytes = field(repr=False)
 
 
-@frozen
+@value
 class Nonce:
     octets: bytes
 
 
-@frozen
+@value
 class Notify:
     """3.10. `protocol` and `spi` are of the SA concerned (0 and empty: this IKE SA)."""
 
@@ -123,7 +124,7 @@ class Notify:
     spi: bytes = b""
 
 
-@frozen
+@value
 class Delete:
     """3.11. `protocol` 1: this IKE SA, no SPIs; 3: ESP, the sender's inbound SPIs, four octets each."""
 
@@ -131,12 +132,12 @@ class Delete:
     spis: tuple[bytes, ...] = ()
 
 
-@frozen
+@value
 class VendorId:
     octets: bytes
 
 
-@frozen
+@value
 class TrafficSelectors:
     initiator: bool
     selectors: tuple[Selector, ...]
@@ -149,7 +150,7 @@ class Attribute(NamedTuple):
     octets: bytes = b""
 
 
-@frozen
+@value
 class Configuration:
     """3.15. `kind`: 1 REQUEST, 2 REPLY, 3 SET, 4 ACK."""
 
@@ -157,7 +158,7 @@ class Configuration:
     attributes: tuple[Attribute, ...] = ()
 
 
-@frozen
+@value
 class Encrypted:
     """3.14: still sealed (IV, ciphertext, ICV). `first`: type of the first payload inside. Always the last payload."""
 
@@ -165,7 +166,7 @@ class Encrypted:
     octets: bytes = field(repr=False)
 
 
-@frozen
+@value
 class EncryptedFragment:
     """RFC 7383 2.5, still sealed. `first` is 0 but in fragment 1."""
 
@@ -175,7 +176,7 @@ class EncryptedFragment:
     octets: bytes = field(repr=False)
 
 
-@frozen
+@value
 class Unknown:
     """A payload of a type that we do not know. If `critical`, the message is refused (RFC 7296 2.5)."""
 
@@ -203,7 +204,7 @@ Payload = (
 )
 
 
-@frozen
+@value
 class Message:
     """3.1. `exchange`: 34 IKE_SA_INIT, 35 IKE_AUTH, 36 CREATE_CHILD_SA, 37 INFORMATIONAL. `initiator`: the sender is the IKE
     SA's original initiator; `response`: it answers a request."""

@@ -280,6 +280,38 @@ def test_the_hook_refuses_raises_or_never_answers(case: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("case", ["pending", "stubborn", "cancelled"])
+def test_the_hook_keeps_nobody_from_stopping(case: str) -> None:
+    """The service stops while it is asked (also when that does its last work first), or it gives up by itself."""
+    ended: list[str] = []
+
+    async def main() -> None:
+        async def ask(request: AccessRequest) -> Any:
+            if case == "cancelled":
+                raise asyncio.CancelledError
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                if case == "stubborn":
+                    await asyncio.sleep(0.5)
+                ended.append(case)
+
+        a, b = await with_hook(ask)
+        await asyncio.sleep(1)
+        assert b.supervisor.service("ikev2") is not None
+        clock = VirtualClock()
+        begun = clock.now()
+        await b.supervisor.stop()
+        assert clock.now() - begun < 10
+        await asyncio.sleep(1)
+        assert ended == ([] if case == "cancelled" else [case])
+        assert not b.context.tables.sad.inbound
+        assert b.rows(AccessWanted) == {}
+        await a.supervisor.stop()
+
+    run(main())
+
+
 # --- files --------------------------------------------------------------------------------------------------------------
 
 

@@ -211,6 +211,29 @@ def test_what_is_left_of_a_replaced_ike_sa_does_not_say_where_the_peer_is() -> N
     assert set(hub.speaker.node.by_remote) == {parse_address(GOOD)}
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_two_peers_at_one_address_do_not_throw_each_other_out(alive: bool) -> None:
+    """Both behind one NAT, or `evil` has got hold of `good`'s address. Who was there first stays while it answers."""
+    world, hub, evil, good = mesh()
+    good.hear(SaWanted, {slot(HUB): None})
+    world.run(LINGER + 5)
+    world.nat[good.address] = (parse_address(OUTSIDE), 1000)
+    good.want("Tunnel0", GOOD, HUB, many=True)
+    world.until(lambda: hub.up("Tunnel0", OUTSIDE))
+    if not alive:
+        good.vanish()
+    world.nat[evil.address] = (parse_address(OUTSIDE), 2000)
+    evil.want("Tunnel0", EVIL, HUB, many=True)
+    world.run(20)
+    assert owner(hub, OUTSIDE) == "good.example"
+    assert "good.example is there already" in hub.reasons("CHILD_SA refused")
+    world.run(120)
+    assert owner(hub, OUTSIDE) == ("good.example" if alive else "evil.example")
+    assert good.alive is alive
+    if alive:
+        assert len([key for _, key in hub.gaps if key == slot(OUTSIDE)]) == 0
+
+
 # --- another peer's identity --------------------------------------------------------------------------------------------------
 
 

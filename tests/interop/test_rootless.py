@@ -31,13 +31,17 @@ CODE, PACKAGES = "/mnt/code", "/mnt/packages"
 """Where nobody finds us and what we need, wherever that stands: it may be in a folder that is not everybody's."""
 
 
-def enclosed(inner: Sequence[str], *, tun: int = 0o666) -> list[str]:
-    """A command as nobody, in a mount namespace of its own."""
+def enclosed(inner: Sequence[str], *, tun: int = 0o666, capabilities: Sequence[str] = ()) -> list[str]:
+    """A command as nobody, in a mount namespace of its own, with these capabilities and no way to others."""
     (packages,) = (path for path in site.getsitepackages() if Path(path, "uvloop").is_dir())
     steps = ["mkdir -p /dev/net /mnt", "mount -t tmpfs tmpfs /dev/net", f"mknod -m {tun:o} /dev/net/tun c 10 200"]
     steps += ["mount -t tmpfs tmpfs /mnt", f"mkdir {CODE} {PACKAGES}", f"mount --bind {shlex.quote(str(ROOT))} {CODE}"]
     steps += [f"mount --bind {shlex.quote(packages)} {PACKAGES}"]
-    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin"]
+    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    if capabilities:
+        only = ",".join(("-all", *(f"+{name}" for name in capabilities)))
+        user += ["--no-new-privs", f"--bounding-set={only}", f"--inh-caps={only}", f"--ambient-caps={only}"]
+    user += ["env", "-i", "PATH=/usr/bin:/bin"]
     steps += [f"exec {shlex.join([*user, f'PYTHONPATH={CODE}:{PACKAGES}', *inner])}"]
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", " && ".join(steps)]
 

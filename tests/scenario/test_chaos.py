@@ -50,6 +50,12 @@ CHANGES: dict[str, Callable[[str], str]] = {
 
 
 class Story:
+    """A subclass tells of another lab: of its services, of the links of its core, of the changes of its configurations."""
+
+    services = SERVICES
+    core = CORE
+    changes = CHANGES
+
     def __init__(self, bed: MemoryTestbed, seed: int, *, texts: dict[str, str]) -> None:
         self.bed = bed
         self.dice = random.Random(seed)
@@ -78,21 +84,21 @@ class Story:
         return self.dice.choice(there) if there else None
 
     async def fail(self) -> None:
-        node, victim = self.alive(), self.dice.choice(SERVICES)
+        node, victim = self.alive(), self.dice.choice(self.services)
         service = self.bed.routers[node].service(victim) if node else None
         if service is not None:
             self.told.append(f"{node}: {victim} fails")
             service.fail(RuntimeError("chaos"))
 
     async def cut(self) -> None:
-        name = self.dice.choice(CORE)
+        name = self.dice.choice(self.core)
         link = self.bed._links[name]
         what = self.dice.choice((link.cut, link.unplug, link.heal, link.heal))
         self.told.append(f"{name}: {what.__name__}")
         what()
 
     async def worsen(self) -> None:
-        name = self.dice.choice(CORE)
+        name = self.dice.choice(self.core)
         link = self.bed._links[name]
         link.loss, link.reorder, link.jitter = self.dice.choice(((0.0, 0.0, 0.0), (0.05, 0.2, 0.02), (0.3, 0.3, 0.1)))
         self.told.append(f"{name}: loss {link.loss}, reorder {link.reorder}, jitter {link.jitter}")
@@ -101,10 +107,10 @@ class Story:
         node = self.alive()
         if node is None:
             return
-        name = self.dice.choice(["as it was", *sorted(CHANGES)])
+        name = self.dice.choice(["as it was", *sorted(self.changes)])
         text = self.texts[node]
         if name != "as it was":
-            text = CHANGES[name](text)
+            text = self.changes[name](text)
         if node == "pe1" and name == "session down":
             return
         self.told.append(f"{node}: {name}")
@@ -133,7 +139,7 @@ class Story:
     async def end(self) -> None:
         for node in sorted(self.dead):
             await self.bed.revive(node)
-        for name in CORE:
+        for name in self.core:
             link = self.bed._links[name]
             link.heal()
             link.loss = link.reorder = link.jitter = 0.0

@@ -19,9 +19,7 @@ LABS = {name: load(name) for name in ("ipsec", "mgre")}
 MGRE = LABS["mgre"]
 
 
-def verdict(
-    capsys: pytest.CaptureFixture[str], lab: str = "mgre", **named: Any
-) -> tuple[int, dict[str, bool], str]:
+def verdict(capsys: pytest.CaptureFixture[str], lab: str = "mgre", **named: Any) -> tuple[int, dict[str, bool], str]:
     code = run_lab(lab, as_json=True, **named)
     printed = capsys.readouterr().out
     rows = json.loads(printed)["rows"]

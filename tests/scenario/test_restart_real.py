@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,18 @@ from stack.lab.probe import Prober, Reply
 from stack.lab.scenario import device_of, load
 from stack.service import BACKOFF
 from tests.conftest import require_root
+from tests.scenario import test_ipsec
 from tests.scenario.beds import conduct, until
 from tests.scenario.test_restart import PAIRS, RESTARTABLE, SERVICES
 
 EVERY = 0.05
 """Seconds between two pings of one pair."""
+
+LABS = {
+    "mgre": (RESTARTABLE, SERVICES, PAIRS, 7),
+    "ipsec": (test_ipsec.GRACEFUL, (*SERVICES, "ikev2"), test_ipsec.PAIRS, test_ipsec.UP),
+}
+"""Configurations, services to kill, pairs that ping, rows of the verdict until all works."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,12 +88,12 @@ async def labels(bed: NetnsTestbed) -> set[tuple[int, str]]:
     return {(row["local-label"], row["fec"]) for row in rows}
 
 
-async def one_after_another(bed: KillableTestbed) -> None:
+async def one_after_another(bed: KillableTestbed, services: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
     stood, incarnations, given = await since(bed), await processes(bed), await labels(bed)
     replies: list[tuple[float, Reply]] = []
-    going = [asyncio.create_task(pings(bed, pair, replies)) for pair in PAIRS]
+    going = [asyncio.create_task(pings(bed, pair, replies)) for pair in pairs]
     await asyncio.sleep(1)
-    for victim in SERVICES:
+    for victim in services:
         replies.clear()
         bed.end(victim)
         state, number = incarnations[victim]
@@ -101,7 +109,7 @@ async def one_after_another(bed: KillableTestbed) -> None:
         if victim == "forwarder":
             # Its own back-off, and what it takes to open its ports again on a busy machine.
             assert not lost or lost[-1][0] - lost[0][0] < BACKOFF[0] + 1.0, lost
-            assert len(lost) <= len(PAIRS) * (BACKOFF[0] + 0.5) / EVERY
+            assert len(lost) <= len(pairs) * (BACKOFF[0] + 0.5) / EVERY
         else:
             assert not lost, (victim, lost, bed.logged()[-3000:])
         if victim == "bgp":
@@ -122,20 +130,22 @@ async def _all_up(bed: NetnsTestbed) -> bool:
 
 @pytest.mark.root
 @pytest.mark.slow
-def test_S01_every_service_killed_in_turn_on_real_packets() -> None:
+@pytest.mark.parametrize("name", ["mgre", "ipsec"])
+def test_S01_every_service_killed_in_turn_on_real_packets(name: str) -> None:
     require_root()
     prepare()
 
     async def main() -> None:
-        scenario = load("mgre")
-        made = conduct(evolve(scenario, node=RESTARTABLE))
+        scenario = load(name)
+        nodes, services, pairs, checked = LABS[name]
+        made = conduct(evolve(scenario, node=nodes))
         bed = made.bed = KillableTestbed(made)
         try:
             await bed.start(None)
-            for check in scenario.checks[:7]:
+            for check in scenario.checks[:checked]:
                 row = await made.run(check)
                 assert row.ok, (row, bed.logged())
-            await one_after_another(bed)
+            await one_after_another(bed, services, pairs)
             bed._processes["pe1"].terminate()
             assert await asyncio.to_thread(bed._processes["pe1"].wait, 10) == 0, bed.logged()
             assert "no task is left" in bed.logged()

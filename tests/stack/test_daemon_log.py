@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import structlog
 
-from stack.daemon import _without_colors, configure_logging
+from stack.daemon import _harmless, _without_colors, configure_logging
 
 
 @pytest.fixture
@@ -45,14 +48,29 @@ LINES = (
         "key": "a=b",
         "quoted": "it's",
     },
+    {"event": "an escape \x1b[2J", "name": "\x9b31m", "number": 1.5, "yes": True, "list": [1, "a"]},
     {"event": "several\nlines", "text": "one\ntwo", "tab": "a\tb"},
     {"event": "", "z": 1, "a": 2},
 )
 
 
 @pytest.mark.parametrize("event", LINES)
-def test_lines_are_those_of_structlog(event: dict[str, object]) -> None:
+@pytest.mark.parametrize("method", ["info", "warning", "warn", "error", "exception", "critical"])
+def test_lines_are_those_of_structlog(event: dict[str, object], method: str) -> None:
     """Ours are only made faster."""
+    before = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), _harmless]
     theirs = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    whole = {"timestamp": "2026-01-02T03:04:05.000006Z", "level": "info", **event}
-    assert _without_colors(theirs)(None, "info", dict(whole)) == theirs(None, "info", dict(whole))
+    wanted: Any = dict(event)
+    for processor in (*before, theirs):
+        wanted = processor(None, method, wanted)
+    made = _without_colors(before, theirs)(None, method, dict(event))
+    stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+    assert stamp.sub("", made, count=1) == stamp.sub("", wanted, count=1)
+    assert stamp.match(made)
+
+
+def test_the_time_of_a_line_is_now() -> None:
+    earliest = datetime.now(UTC).replace(tzinfo=None)
+    line = _without_colors([], lambda *_: "")(None, "info", {"event": "it is"})
+    latest = datetime.now(UTC).replace(tzinfo=None)
+    assert earliest <= datetime.fromisoformat(line.partition("Z")[0]) <= latest

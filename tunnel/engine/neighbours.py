@@ -380,6 +380,9 @@ def _prefixes(link: Link) -> Iterable[Prefix]:
 
 
 def _on_link(link: Link, address: bytes) -> bool:
+    """A group is nobody's address, however wide our prefix is (RFC 4291 2.7, RFC 1122 3.2.1.3)."""
+    if address[0] == 0xFF if len(address) == 16 else address[0] >> 4 == 0xE:
+        return False
     return _LINK_LOCAL.covers(address) or any(prefix.covers(address) for prefix in _prefixes(link))
 
 

@@ -65,7 +65,8 @@ class UpdateGroup:
     """`pending`: keys whose route may have to be told; `forced`: those that are told even if nothing changed.
 
     `default`: the path that `default-originate` announces while the table has no default route of its own. `held`: keys
-    that wait for a label. `suppressed`: routes that did not fit any message (B11).
+    that wait for a label. `suppressed`: routes that did not fit any message (B11). `noted`: routes with labels of ours that
+    went out or were withdrawn since somebody last emptied it.
     """
 
     number: int
@@ -79,6 +80,7 @@ class UpdateGroup:
     default: Path | None = None
     suppressed: dict[bytes, str] = field(factory=dict)
     told: set[bytes] = field(factory=set)
+    noted: dict[bytes, Path] = field(factory=dict)
     _token: object = field(factory=object)
     """Marks what a PathSet remembers of this group's way out; another one when that changes."""
 
@@ -198,6 +200,7 @@ class UpdateGroup:
                         withdrawn[key] = None
                     continue  # told when the label is there; what was told before stands until then
                 nlri = Nlri(key, (label.label,))
+                self.noted[key] = best
             advertised[key] = best
             bucket.append(nlri)
             if old is not None and one.source in members and old.set.source is not one.source:
@@ -233,7 +236,13 @@ class UpdateGroup:
         return Swap(best.nlri.labels[0]) if best.nlri.labels else Swap(None, wait=True)
 
     def _forget(self, withdrawn: Iterable[bytes]) -> None:
-        gone = [Nlri(key) for key in withdrawn if self.advertised.pop(key, None) is not None]
+        gone = []
+        for key in withdrawn:
+            path = self.advertised.pop(key, None)
+            if path is not None:
+                gone.append(Nlri(key))
+                if self.loc.family.vpn and (path.set.exported_from is not None or self.outbound.swaps):
+                    self.noted[key] = path
         if gone:
             self._send(encode_withdrawals(self.loc.family, gone, self.outbound.view.session), None)
 

@@ -33,6 +33,8 @@ class Groups:
     table: Callable[[str, Family], LocRib]
     warn: Callable[[Filter], None]
     by_key: dict[OutKey, UpdateGroup] = field(factory=dict)
+    changes: int = 0
+    """Grows with every member that joins or leaves a group."""
     _number: int = 0
 
     def join(self, peer: Peer, family: Family, known: Iterable[bytes] = (), member: Member | None = None) -> None:
@@ -45,6 +47,7 @@ class Groups:
         if member is None:
             member = Member(peer.source)
         group.join(member, known)
+        self.changes += 1
         peer.members[family] = (group, member)
 
     def _make(self, view: PeerView, family: Family, config: NeighborFamily, next_hop: bytes) -> UpdateGroup:
@@ -64,6 +67,7 @@ class Groups:
     def leave(self, peer: Peer, family: Family) -> None:
         group, _ = peer.members.pop(family)
         group.leave(peer.source)
+        self.changes += 1
         if not group.members:
             group.loc.groups.remove(group)
             for key in [key for key, one in self.by_key.items() if one is group]:
@@ -104,6 +108,7 @@ class Groups:
         """Members whose queue is over its bound go on by themselves."""
         for member in group.slow():
             alone = group.split(member, self._next())
+            self.changes += 1
             for peer in peers:
                 if peer.source is member.source:
                     peer.members[group.loc.family] = (alone, member)

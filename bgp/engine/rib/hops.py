@@ -68,8 +68,8 @@ class Hops:
 
     def _answer(self, hop: Hop, row: NextHopRow) -> bool:
         """Whether anything that paths depend on changed."""
-        first, before = not hop.known, (hop.usable, hop.metric, hop.id, hop.reason)
-        hop.known, hop.answered, hop.reason = True, row.usable, row.reason
+        first, before = not hop.known, (hop.usable, hop.metric, hop.id, hop.reason, hop.closed)
+        hop.known, hop.answered, hop.reason, hop.closed = True, row.usable, row.reason, row.closed
         hop.metric, hop.id, hop.interface = row.metric, row.id, row.interface
         hop.settle()
         if first:
@@ -77,7 +77,7 @@ class Hops:
             hop.waiting.clear()
             self.fresh.add(hop)
             return False
-        return before != (hop.usable, hop.metric, hop.id, hop.reason)
+        return before != (hop.usable, hop.metric, hop.id, hop.reason, hop.closed)
 
     def own_addresses(self, own: Mapping[str, frozenset[bytes]]) -> None:
         """Our own addresses by VRF: RFC 4271 5.1.3, a router MUST NOT use itself as next hop."""

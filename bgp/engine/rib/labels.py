@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from attrs import define, field
 
-from bgp.engine.rib.scopes import OPEN
+from bgp.engine.rib.scopes import OPEN, PROTECTED
 from stack.addr import Fec
 from stack.events import LabelRequest, LabelRow
 
@@ -17,11 +17,14 @@ __all__ = ["Labels"]
 class Labels:
     """FEC -> who uses it here and what it is for. `rows` collects what to publish as LabelWanted.
 
-    Rows of LabelBound are kept whoever asked for them: after a restart of bgp they come before it asks again. `scope`: by what
-    labels of ours may arrive.
+    Rows of LabelBound are kept whoever asked for them: after a restart of bgp they come before it asks again. By what labels
+    may arrive: `common`, of all; or `given`, of those that it has, while they differ. `stood`: what was in force before a
+    restart of bgp, which stays so until neighbours had time to come back: labels that they were given are still in use.
     """
 
-    scope: frozenset[str] = OPEN
+    common: frozenset[str] = OPEN
+    given: dict[Fec, frozenset[str]] | None = None
+    stood: dict[Fec, frozenset[str]] = field(factory=dict)
 
     bound: dict[Fec, LabelRow] = field(factory=dict)
     users: dict[Fec, set[Hashable]] = field(factory=dict)
@@ -32,17 +35,46 @@ class Labels:
     def want(self, fec: Fec, request: LabelRequest, user: Hashable) -> LabelRow | None:
         """`user` uses `fec`; returns its label row if there is one yet."""
         self.users.setdefault(fec, set()).add(user)
+        request = request._replace(scope=self.scope(fec))
         if self._requests.get(fec) != request:
             self._requests[fec] = self.rows[fec] = request
         return self.bound.get(fec)
 
+    def scope(self, fec: Fec) -> frozenset[str]:
+        """By which kinds of ingress the label of `fec` may arrive."""
+        now = self.common if self.given is None else self.given.get(fec, PROTECTED)
+        before = self.stood.get(fec)
+        return now if before is None or before <= now else now | before
+
     def set_scope(self, scope: frozenset[str]) -> None:
-        """The label allocator is told anew of every label."""
-        if scope == self.scope:
+        """All labels have the same."""
+        if self.given is None and scope == self.common:
             return
-        self.scope = scope
-        for fec, request in self._requests.items():
-            self._requests[fec] = self.rows[fec] = request._replace(scope=scope)
+        self.common, self.given = scope, None
+        self._tell(self._requests)
+
+    def set_given(self, given: dict[Fec, frozenset[str]]) -> None:
+        """Each has its own; those that are missing, that of protected tunnels."""
+        self.given = given
+        self._tell(self._requests)
+
+    def give(self, scopes: Mapping[Fec, frozenset[str]]) -> None:
+        """Some have another one now."""
+        if self.given is not None:
+            self.given.update((fec, scope) for fec, scope in scopes.items() if fec in self.users)
+            self._tell(scopes)
+
+    def forget_before(self) -> None:
+        """What was in force before the restart counts no more."""
+        stood, self.stood = self.stood, {}
+        self._tell(stood)
+
+    def _tell(self, fecs: Iterable[Fec]) -> None:
+        """The label allocator hears of those whose scope is another one."""
+        for fec in list(fecs):
+            request = self._requests.get(fec)
+            if request is not None and request.scope != (scope := self.scope(fec)):
+                self._requests[fec] = self.rows[fec] = request._replace(scope=scope)
 
     def release(self, fec: Fec, user: Hashable) -> None:
         users = self.users.get(fec)
@@ -52,6 +84,8 @@ class Labels:
         if not users:
             del self.users[fec]
             self._requests.pop(fec, None)
+            if self.given is not None:
+                self.given.pop(fec, None)
             self.rows[fec] = None
             if (row := self.bound.get(fec)) is not None and row.label is None:
                 del self.bound[fec]

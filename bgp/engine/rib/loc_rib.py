@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import define, field
 
-from bgp.engine.decision import select
+from bgp.engine.decision import select, select_closed
 from bgp.engine.paths import Net, Path
 from bgp.wire import Family
 
@@ -43,7 +43,9 @@ class Version:
 class LocRib:
     """Key of the NLRI -> Net. `touched`: keys to decide. `groups`: the update groups that advertise this table.
 
-    Bounded by what the Adj-RIB-Ins and the RIB hold.
+    `held`: prefixes without a best path that have one into a protected tunnel which cannot be sent to now. It is not
+    advertised (RFC 4271 9.1.2.1: its next hop cannot be used), but routing is offered it, and drops there what would else
+    follow a less specific route, in clear (RFC 4301 5.1). Bounded by what the Adj-RIB-Ins and the RIB hold.
     """
 
     vrf: str
@@ -52,6 +54,8 @@ class LocRib:
     touched: dict[bytes, None] = field(factory=dict)
     groups: list[UpdateGroup] = field(factory=list)
     counter: Version = field(factory=Version)
+    held: dict[bytes, Path] = field(factory=dict)
+    _held_anew: dict[bytes, None] = field(factory=dict)
 
     def put(self, key: bytes, path: Path, old: Path | None = None) -> None:
         """`path` is new; it takes the place of `old`, as the newest."""
@@ -100,8 +104,9 @@ class LocRib:
             else:
                 new = None
                 del nets[key]
-            if new is None or len(paths) > 1:
+            if new is None or len(paths) > 1 or self.held:
                 self._wait(key, paths)
+                self._hold(key, None if new is not None else select_closed(paths, self.held.get(key)))
             if new is not old:
                 version += 1
                 net.best, net.version = new, version
@@ -115,6 +120,21 @@ class LocRib:
         for path in paths:
             if not path.set.hop.known:
                 path.set.hop.waiting[self, key] = None
+
+    def _hold(self, key: bytes, path: Path | None) -> None:
+        if self.held.get(key) is path or self.family.vpn:
+            return
+        if path is None:
+            del self.held[key]
+        else:
+            self.held[key] = path
+        self._held_anew[key] = None
+
+    def take_held(self) -> dict[bytes, Path | None]:
+        """What routing gets to hear of the prefixes of which something else is held since the last call, or nothing."""
+        found = {key: self.best(key) or self.held.get(key) for key in self._held_anew}
+        self._held_anew.clear()
+        return found
 
     def best(self, key: bytes) -> Path | None:
         net = self.nets.get(key)

@@ -35,6 +35,7 @@ from bgp.engine.rib.adj_in import ROUTES_BOUND, AdjRibIn
 from bgp.engine.rib.adj_out import UpdateGroup
 from bgp.engine.rib.away import Away
 from bgp.engine.rib.endpoints import Endpoints
+from bgp.engine.rib.given import Given
 from bgp.engine.rib.groups import Groups
 from bgp.engine.rib.hops import Hops
 from bgp.engine.rib.labels import Labels
@@ -47,7 +48,7 @@ from bgp.engine.rib.swaps import Swaps
 from bgp.engine.session_config import listen_range, merged
 from bgp.engine.vpn import Vpn, route_of, vpn_family
 from bgp.wire import CeaseSubcode, ErrorCode, Family, Update, ip_key, prefix_of
-from stack.addr import DEFAULT_VRF, Afi, Prefix, Safi, SwapFec
+from stack.addr import DEFAULT_VRF, Afi, Fec, Prefix, Safi, SwapFec
 from stack.events import (
     Delta,
     EndpointOffered,
@@ -88,11 +89,17 @@ class Ribs:
     """See the module. `resolve` False: without routing, every next hop counts as usable (a reflector on its own).
 
     `restarted`: an earlier incarnation ran here and its routes still forward, so neighbours that kept ours (RFC 4724) must
-    not get End-of-RIB before all is learnt again.
+    not get End-of-RIB before all is learnt again. `stood`: by what its labels may arrive.
     """
 
     def __init__(
-        self, config: BgpConfig, entropy: Callable[[int], bytes], *, resolve: bool = True, restarted: bool = False
+        self,
+        config: BgpConfig,
+        entropy: Callable[[int], bytes],
+        *,
+        resolve: bool = True,
+        restarted: bool = False,
+        stood: Mapping[Fec, frozenset[str]] = {},
     ) -> None:
         self.config = config
         self.restarted = restarted
@@ -102,7 +109,8 @@ class Ribs:
         self.hops = Hops(resolve=resolve)
         self.endpoints = Endpoints()
         self.labels = Labels()
-        self.scopes = Scopes(restarting=restarted)
+        self.labels.stood.update(stood)
+        self.scopes = Scopes(known=not restarted)
         self.swaps = Swaps(self.labels, self.hops)
         self.local = Local(config, self.policies, config.router_id or bytes(4))
         self.vpn = Vpn(config, self.hops, self.labels, self.local)
@@ -110,6 +118,7 @@ class Ribs:
         self.tables: dict[tuple[str, Family], LocRib] = {}
         self.peers: dict[PeerKey, Peer] = {}
         self.groups = Groups(self.own, self.policies, self.local, self.swaps, self.table, self._warn)
+        self.given = Given(self.scopes, self.labels, self.vpn, self.swaps, self.groups, self.tables, self.peers)
         self.counters: dict[str, int] = {}
         self._rows: dict[tuple[Topic[Any, Any], str], dict[Any, Any]] = {}
         self._logs: list[RibOutput] = []
@@ -195,7 +204,6 @@ class Ribs:
         if peer.vrf == DEFAULT_VRF and any(family.vpn for family in peer.families):
             way = self.hops.plain(DEFAULT_VRF, peer.remote)  # wanted: it tells how its labelled packets come
             self.scopes.join(peer.key, peer.remote, self.hops.answers.get(way.key))
-            self.labels.set_scope(self.scopes.scope)
         for family in sorted(peer.families):
             config = family_config(peer, family)
             if family in made.adj_in:
@@ -260,7 +268,6 @@ class Ribs:
         self.own.remove_session(peer.view.vrf, peer.view.local)
         self._own_changed()
         self.scopes.leave(key)
-        self.labels.set_scope(self.scopes.scope)
         return self._touched(now)
 
     def update(self, key: PeerKey, update: Update, now: float) -> list[RibOutput]:
@@ -341,6 +348,8 @@ class Ribs:
             found += messages
             if group.suppressed:
                 self._log_suppressed(group)
+            if group.noted and self.scopes.mixed:
+                self._due = self._now  # by what its labels may come back is to be told
             self.groups.split_slow(group, self.peers.values())
             if limit_octets <= 0:
                 break
@@ -366,6 +375,9 @@ class Ribs:
     def receive(self, message: Delta | Synced | Fact, now: float) -> list[RibOutput]:
         """Rows of the topics that the tables read; others are ignored."""
         if isinstance(message, Synced):
+            if message.topic is InterfaceState and not self.scopes.known:
+                self.scopes.known = True
+                return self._touched(now)
             if message.topic in _INPUTS:
                 self._inputs.add(message.topic)
                 return [*self._touched(now), *self._eor_ready()]
@@ -389,7 +401,6 @@ class Ribs:
     def _next_hops(self, _table: str, rows: Mapping[Any, Any]) -> None:
         self.hops.receive(rows)
         self.scopes.hops(rows)
-        self.labels.set_scope(self.scopes.scope)
 
     def _selected(self, vrf: str, rows: Mapping[Any, Any]) -> None:
         for prefix in self.local.receive(vrf, rows):
@@ -421,13 +432,11 @@ class Ribs:
 
     def _profiles(self, _table: str, rows: Mapping[Any, Any]) -> None:
         self.scopes.profiles(rows)
-        self.labels.set_scope(self.scopes.scope)
         if self.own.receive_profiles(rows):
             self.groups.regroup(self.peers.values())
 
     def _interfaces(self, _table: str, rows: Mapping[Any, Any]) -> None:
         self.scopes.interfaces(rows)
-        self.labels.set_scope(self.scopes.scope)
         if self.own.receive_interfaces(rows):
             self._own_changed()
             self.groups.regroup(self.peers.values())
@@ -563,6 +572,8 @@ class Ribs:
                 self._forget_swaps(table, changes)
             return
         rows = {prefix_of(table.family, change.key): route_of(change.new, table.vrf) for change in changes}
+        for key, path in table.take_held().items():
+            rows[prefix_of(table.family, key)] = route_of(path, table.vrf)
         self._publish(RouteOffered, table.vrf, rows)
         if table.vrf:
             self.vpn.send_out(table, self.table(DEFAULT_VRF, vpn_family(table.family.afi)), changes)
@@ -631,6 +642,7 @@ class Ribs:
 
     def _collect(self) -> list[RibOutput]:
         """What is to be published since the last time, one batch a topic and table."""
+        self.given.settle()
         self._publish(EndpointOffered, "", self.endpoints.rows())
         self._publish(NextHopWanted, "", self.hops.rows)
         self._publish(LabelWanted, "", self.labels.rows)
@@ -677,8 +689,10 @@ class Ribs:
         if self._sync_at is not None and (now >= self._sync_at or self._converged()):
             self._sync_at = None
             self._synced = True
-            self.scopes.restarting = False
-            self._rescope(now)
+            self.scopes.known = True
+            self.labels.forget_before()
+            if self.labels.rows:
+                self._due = now
             outputs += [SyncedOut(topic) for topic in _SYNCED]
             outputs += self._ready()
         return outputs
@@ -698,16 +712,9 @@ class Ribs:
             p is not None and (p.view.restarted or all(adj.end_of_rib for adj in p.adj_in.values())) for p in peers
         )
 
-    def _rescope(self, now: float) -> None:
-        """By what our labels may arrive may be something else now."""
-        self.labels.set_scope(self.scopes.scope)
-        if self.labels.rows:
-            self._due = now
-
     def _sweep(self) -> None:
         for key in [key for key in self.scopes.peers if key not in self.peers and key not in self.away.peers]:
             self.scopes.leave(key)
-        self.labels.set_scope(self.scopes.scope)
         for table in self.tables.values():
             if table.family.vpn and not any(group.outbound.swaps for group in table.groups):
                 self.swaps.forget_all(table)

@@ -2,8 +2,7 @@
 
 A label that was given only to peers who reach us by IPsec must not be taken from anything else. A VPN neighbour sends by the
 tunnel on which we reach it, or by the L3VPN profile's tunnel. What is not known yet counts as nothing; where nothing is known
-a node that protects any tunnel takes labels by protected ones only, until a neighbour shows otherwise. Not so after a restart
-of bgp: labels that were given before it stay in use, so both is taken until the neighbours had time to come back.
+a node that protects any tunnel takes labels by protected ones only, until a neighbour shows otherwise.
 """
 
 from __future__ import annotations
@@ -20,15 +19,17 @@ __all__ = ["OPEN", "PROTECTED", "Scopes"]
 
 OPEN = frozenset((SCOPE_MGRE, SCOPE_ETHERNET))
 PROTECTED = frozenset((SCOPE_PROTECTED,))
+_NOTHING: frozenset[str] = frozenset()
 
 PeerKey = tuple[str, bytes]
 
 
 @define(eq=False)
 class Scopes:
-    """`peers`: VPN neighbours that are up, and their addresses. Bounded by the neighbours and the interfaces."""
+    """`peers`: VPN neighbours that are up, and their addresses. `known` false: after a restart, until interfaces have been
+    told, so that it is not seen yet whether the node protects anything. Bounded by the neighbours and the interfaces."""
 
-    restarting: bool = False
+    known: bool = True
     peers: dict[PeerKey, bytes] = field(factory=dict)
     _at: dict[bytes, set[PeerKey]] = field(factory=dict)
     _by: dict[bytes, str] = field(factory=dict)
@@ -37,23 +38,34 @@ class Scopes:
     _protected: set[str] = field(factory=set)
     """Interfaces with protection, templates included."""
     _profiles: dict[str, ProfileRow] = field(factory=dict)
+    changes: int = 0
+    """Grows with every neighbour that comes or goes, or sends in another way."""
     _kinds: dict[bytes, frozenset[str]] = field(factory=dict)
     _counts: Counter[frozenset[str]] = field(factory=Counter)
 
     @property
     def scope(self) -> frozenset[str]:
-        protects = self._protected or any(one.protected for one in self._profiles.values())
-        if self.restarting and protects:
-            return OPEN | PROTECTED
+        """Of all labels, while the neighbours are of one kind."""
         if self._counts:
             return frozenset().union(*self._counts)
-        return PROTECTED if protects else OPEN
+        protects = self._protected or any(one.protected for one in self._profiles.values())
+        return PROTECTED if protects or not self.known else OPEN
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are neighbours of both kinds."""
+        return len(self._counts) > 1
+
+    def kind(self, address: bytes) -> frozenset[str]:
+        """By what a neighbour sends; nothing while that is not known."""
+        return self._kinds.get(address, _NOTHING)
 
     def join(self, key: PeerKey, address: bytes, row: NextHopRow | None) -> None:
         """A VPN neighbour is up; `row`: the way to it, if it is known."""
         if key in self.peers:
             return
         self.peers[key] = address
+        self.changes += 1
         self._at.setdefault(address, set()).add(key)
         self._learn(address, row)
 
@@ -61,6 +73,7 @@ class Scopes:
         address = self.peers.pop(key, None)
         if address is None:
             return
+        self.changes += 1
         self._at[address].discard(key)
         if not self._at[address]:
             del self._at[address]
@@ -118,6 +131,7 @@ class Scopes:
 
     def _set(self, address: bytes, kind: frozenset[str] | None) -> None:
         old = self._kinds.pop(address, None)
+        self.changes += old != kind
         if old is not None:
             self._counts[old] -= 1
             if not self._counts[old]:

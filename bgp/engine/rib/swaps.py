@@ -82,7 +82,7 @@ class Swaps:
             self._release(place, stale)
         self.coming[place] = fec
         self.where[fec] = place
-        self.labels.want(fec, LabelRequest(self.labels.scope, fec.next_hop), place)
+        self.labels.want(fec, LabelRequest(self.labels.scope(fec), fec.next_hop), place)
 
     def _arrived(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
         if self.coming.get(place) == fec:

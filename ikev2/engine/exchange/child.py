@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-
 from ikev2.crypto.suites import ESP, EspSuite, Mismatch, accept_esp, choose_esp, without_groups
 from ikev2.engine.children import Agreed
 from ikev2.engine.contract import ChildTerms, Refusal
@@ -15,6 +13,7 @@ from ikev2.engine.selectors import narrow, substitute, within
 from ikev2.wire.numbers import NotifyKind
 from ikev2.wire.payloads import Notify, Payload, Proposal, SecurityAssociation, TrafficSelectors
 from stack.esp import EspMode, Selector
+from stack.values import value
 
 if TYPE_CHECKING:
     from ikev2.engine.core import Core
@@ -36,7 +35,7 @@ MIN_SPI = 256
 TRANSPORT = Notify(NotifyKind.USE_TRANSPORT_MODE)
 
 
-@frozen
+@value
 class Offer:
     """What we ask for. `proposals` hold our SPI and are numbered."""
 
@@ -46,7 +45,7 @@ class Offer:
     mode: EspMode
 
 
-@frozen
+@value
 class Choice:
     """What a responder has chosen. `answer`: its proposal, still with the peer's SPI."""
 
@@ -55,7 +54,7 @@ class Choice:
     peer_spi: int
 
 
-@frozen
+@value
 class Failure:
     """Why there will be no CHILD_SA. `notify`: for the peer."""
 

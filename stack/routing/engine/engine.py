@@ -286,6 +286,9 @@ class Engine:
                 names = self._derived.setdefault(derived, set())
                 (names.add if derived in after else names.discard)(name)
                 self._offer_derived(derived, names, now)
+            if old is not None and new is not None and old.row.point_to_point != new.row.point_to_point:
+                for derived in before & after:  # their leaves differ
+                    self._spoil(derived.vrf, (derived.prefix,))
         outputs.append(Publish(InterfaceState, {name: new for name, (_, new) in changes.items()}))
 
     def _offer_derived(self, derived: Derived, names: set[str], now: float) -> None:
@@ -438,7 +441,9 @@ class Engine:
         for node in (*changed, *self._asked):
             if node.wanted:
                 found = node.result
-                rows[node.key] = NextHopRow(found.usable, found.reason, found.metric, found.interface, node.id)
+                rows[node.key] = NextHopRow(
+                    found.usable, found.reason, found.metric, found.interface, node.id, found.closed
+                )
             elif node in self._asked:
                 rows[node.key] = None
         for node in gone:

@@ -15,7 +15,7 @@ from attrs import define, field
 from stack.addr import Prefix
 from stack.events import AddressRow, Interface, InterfaceKind, InterfaceRow, LinkRow
 
-__all__ = ["CONFIGURED", "UNNUMBERED", "Derived", "Interfaces", "derived_routes"]
+__all__ = ["CONFIGURED", "UNNUMBERED", "Derived", "Interfaces", "derived_routes", "fails_closed"]
 
 CONFIGURED = "router"
 """The owner whose offers win over others' for the same interface or address."""
@@ -177,11 +177,17 @@ def _is_sub(row: InterfaceRow) -> bool:
     return row.kind is InterfaceKind.ETHERNET and bool(row.parent)
 
 
+def fails_closed(interface: Interface) -> bool:
+    """Whether what belongs into it is dropped while it is down, and goes no other way: a protected tunnel that nobody shut."""
+    row = interface.row
+    return row.kind is InterfaceKind.TUNNEL and bool(row.protection) and row.admin_up
+
+
 def derived_routes(interface: Interface | None) -> Iterator[Derived]:
-    """Connected prefixes of an interface that is up, and its own addresses as host routes (none for a /32 or /128, whose
-    connected route is its own address already). A link-local prefix is no route (RFC 4291 2.5.6: routers MUST NOT forward
-    such packets to other links); its neighbours are reached by interface and address."""
-    if interface is None or not interface.up:
+    """Connected prefixes of an interface that is up (or fails closed), and its own addresses as host routes (none for a /32
+    or /128, whose connected route is its own address already). A link-local prefix is no route (RFC 4291 2.5.6: routers MUST
+    NOT forward such packets to other links); its neighbours are reached by interface and address."""
+    if interface is None or not (interface.up or fails_closed(interface)):
         return
     for address, row in interface.addresses.items():
         if row.origin == UNNUMBERED:

@@ -11,7 +11,8 @@ only that route is refused, the one that would carry the tunnel into itself; the
 
 A neighbour behind a protected tunnel that cannot be sent to is closed: the next hop is unusable, but nothing less specific is
 followed in its stead, so that what belongs into the tunnel never goes round it in clear (RFC 4301 5.1). Another route for the
-same prefix may take over.
+same prefix may take over. So is one behind a protected tunnel that is down, for whatever reason but `shutdown`: what takes
+its SA away often takes the way to its far end away too.
 
 Whatever was consulted is remembered, so a change repeats only what may come out differently.
 """
@@ -25,6 +26,7 @@ from attrs import define, field
 
 from stack.addr import LabelStack, Prefix, ReservedLabel, format_address
 from stack.events import AdjacencyKey, AdjacencyRow, Interface, InterfaceKind, NextHopKey, ProfileRow, Via
+from stack.routing.engine.interfaces import fails_closed
 from stack.routing.engine.offers import Offer, Offers, Watched, is_receive
 
 __all__ = ["MAX_RECURSION", "RECURSION", "CandidateRef", "Node", "Resolution", "Resolver"]
@@ -309,7 +311,8 @@ class Resolver:
         if profile is None:
             return _dead(f"there is no L3VPN profile {key.encap}")
         if not profile.usable:
-            return _dead(f"L3VPN profile {key.encap}: {profile.reason}")
+            neighbour = AdjacencyKey(profile.tunnel, key.address)
+            return self._shut(frame, neighbour, f"L3VPN profile {key.encap}: {profile.reason}")
         found = yield from self._neighbour(frame, profile.tunnel, AdjacencyKey(profile.tunnel, key.address))
         if not found.usable:
             return found
@@ -323,7 +326,12 @@ class Resolver:
         if interface is None:
             return _dead(f"there is no interface {name}")
         if not interface.up:
-            return _dead(f"{name} is down: {interface.reason}")
+            reason = f"{name} is down: {interface.reason}"
+            if not fails_closed(interface):
+                return _dead(reason)
+            key = AdjacencyKey(name, b"" if interface.row.point_to_point else address)
+            yield from self._neighbour(frame, name, key)  # it finds routes that would carry the tunnel into itself
+            return self._shut(frame, key, reason)
         if interface.row.kind is InterfaceKind.LOOPBACK:
             return _dead(f"nobody is behind {name}")
         if address and address in interface.addresses:
@@ -339,22 +347,23 @@ class Resolver:
         row = self.adjacencies.get(key)
         who = format_address(key.address) if key.address else "the far end"
         if row is None:
-            return self._shut(key, f"no adjacency to {who} on {name}")
-        if row.transport and (row.usable or self._protected(name)):
+            return self._shut(frame, key, f"no adjacency to {who} on {name}")
+        if row.transport and (row.usable or self._protected(frame, name)):
             frame.soft = True
             yield self.node(NextHopKey(row.transport_vrf, row.transport))
             frame.soft = False
         if not row.usable:
-            return self._shut(key, row.reason or f"{who} on {name} cannot be reached")
+            return self._shut(frame, key, row.reason or f"{who} on {name} cannot be reached")
         return Resolution(usable=True, adjacency=key, interface=name, path=(f"{who} attached to {name}",))
 
-    def _protected(self, name: str) -> bool:
+    def _protected(self, frame: _Frame, name: str) -> bool:
+        self._watch(frame.node, "interface", name)
         interface = self.interfaces.get(name)
         return interface is not None and bool(interface.row.protection)
 
-    def _shut(self, key: AdjacencyKey, reason: str) -> Resolution:
+    def _shut(self, frame: _Frame, key: AdjacencyKey, reason: str) -> Resolution:
         """A neighbour that cannot be sent to."""
-        if not self._protected(key.interface):
+        if not self._protected(frame, key.interface):
             return _dead(reason)
         return Resolution(usable=False, reason=reason, adjacency=key, interface=key.interface, closed=True)
 

@@ -11,7 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgp.engine.rib.ribs import SWEEP_EVERY
-from stack.events import LabelBound, LabelRow, LabelWanted, NextHopRow, NextHopState, RouteOffered, VrfState
+from stack.events import (
+    Interface,
+    InterfaceKind,
+    InterfaceRow,
+    InterfaceState,
+    LabelBound,
+    LabelRow,
+    LabelWanted,
+    NextHopRow,
+    NextHopState,
+    RouteOffered,
+    VrfState,
+)
 from tests.bgp.engine.rib_world import (
     IPV4_UNICAST,
     OUR_AS,
@@ -33,6 +45,7 @@ PEERS: dict[str, dict[str, Any]] = {
     "10.0.1.1": {"asn": 65201, "vrf": "red", "families": (IPV4_UNICAST,), "local": "10.0.1.2"},
 }
 HOPS = ("192.0.2.1", "192.0.2.2", "192.0.2.77")
+OPEN, PROTECTED = frozenset(("mgre", "ethernet")), frozenset(("protected",))
 IDS: dict[Any, int] = {}
 LABELS: dict[Any, int] = {}
 
@@ -42,12 +55,16 @@ class Steady(World):
     """Ids of next hops and labels are the same in all worlds, so that these can be compared."""
 
     dead: frozenset[str] = field(default=frozenset())
+    closed: bool = False
+    ways: dict[bytes, str] = field(factory=dict)
+    """`closed`: those that are dead are behind a protected tunnel. `ways`: address -> the interface it is reached by."""
 
     def resolve(self, keys: list[Any]) -> None:
         rows = {}
         for name in keys:
             up = not any(name.address == ip(text) for text in self.dead)
-            rows[name] = NextHopRow(up, "" if up else "down", 0, "", IDS.setdefault(name, len(IDS) + 1))
+            number, way = IDS.setdefault(name, len(IDS) + 1), self.ways.get(name.address, "")
+            rows[name] = NextHopRow(up, "" if up else "down", 0, way, number, closed=self.closed and not up)
         self.tell(NextHopState, rows, then=False)
 
     def bind(self, rows: dict[Any, Any]) -> None:
@@ -69,7 +86,9 @@ steps = st.lists(
         st.tuples(st.just("no vrf"), vrfs),
         *[st.tuples(st.just("select"), vrfs, prefixes, st.sampled_from(("connected", "static")))] * 2,
         st.tuples(st.just("unselect"), vrfs, prefixes),
-        st.tuples(st.just("hops"), st.frozensets(st.sampled_from(HOPS), max_size=2)),
+        st.tuples(st.just("hops"), st.frozensets(st.sampled_from(HOPS), max_size=2), st.booleans()),
+        st.tuples(st.just("way"), st.sampled_from(sorted(PEERS)[1:]), st.sampled_from(("Ethernet0/0", "Tunnel5"))),
+        st.tuples(st.just("protect"), st.booleans()),
         st.tuples(st.just("again")),
         st.tuples(st.just("time")),
     ),
@@ -85,7 +104,9 @@ class Facts:
     routes: dict[tuple[str, str], Any] = field(factory=dict)
     vrfs: dict[str, Any] = field(factory=dict)
     selected: dict[tuple[str, str], Any] = field(factory=dict)
-    down: frozenset[str] = frozenset()
+    down: tuple[frozenset[str], bool] = (frozenset(), False)
+    ways: dict[str, str] = field(factory=dict)
+    protected: bool = True
 
     def take(self, step: Any) -> Any:
         """The step, remembered; None where it makes no sense."""
@@ -109,6 +130,8 @@ class Facts:
                 if what == "route":
                     self.routes[place] = step
             case "vrf":
+                if any(one[2] == rest[1] for other, one in self.vrfs.items() if other != name):
+                    return None  # of two local routes with one RD the older one stays
                 self.vrfs[name] = step
             case "no vrf":
                 if name not in self.vrfs or any(key[0] == name for key in self.selected) or "10.0.1.1" in self.up:
@@ -121,11 +144,16 @@ class Facts:
             case "unselect":
                 self.selected.pop((name, rest[1]), None)
             case "hops":
-                self.down = name
+                self.down = rest[0], rest[1]
+            case "way":
+                self.ways[name] = rest[1]
+            case "protect":
+                self.protected = name
         return step
 
     def all(self, shuffled: random.Random) -> list[Any]:
-        told = [("hops", self.down), *self.vrfs.values(), *self.selected.values(), *(("up", one) for one in self.up)]
+        told = [("hops", *self.down), ("protect", self.protected), *(("way", *one) for one in self.ways.items())]
+        told += [*self.vrfs.values(), *self.selected.values(), *(("up", one) for one in self.up)]
         shuffled.shuffle(told)
         for step in self.routes.values():
             told.insert(shuffled.randint(told.index(("up", step[1])) + 1, len(told)), step)
@@ -172,8 +200,14 @@ def tell(world: Steady, step: Any) -> None:
         case "unselect":
             world.unselect(*rest)
         case "hops":
-            world.dead = rest[0]
+            world.dead, world.closed = rest
             world.resolve_again()
+        case "way":
+            world.ways[ip(rest[0])] = rest[1]
+            world.resolve_again()
+        case "protect":
+            row = InterfaceRow("Tunnel5", InterfaceKind.TUNNEL, protection="gold" if rest[0] else "")
+            world.tell(InterfaceState, {"Tunnel5": Interface(row, 1, True, 1400)})
         case "again":
             world.soft()
         case "time":
@@ -186,15 +220,38 @@ def seen(world: Steady) -> Any:
         world.pass_time(SWEEP_EVERY)
     offered = {vrf: rows for vrf, rows in world.state[RouteOffered].items() if rows}
     told = {p.key: {n: (a.octets, *more) for n, (a, *more) in p.received.items()} for p in world.peers.values()}
-    return offered, endpoints(world), told
+    return offered, endpoints(world), told, {fec: row.scope for fec, row in world.state[LabelWanted][""].items()}
+
+
+def labels_come_back_as_they_were_given(world: Steady, facts: Facts) -> None:
+    """RFC 4023 8.1, from what the neighbours hold: who has a label, and by what do they send?"""
+    kinds = {}
+    for key, peer in world.peers.items():
+        way = world.ways.get(key[1])
+        if VPNV4 in peer.view.families and way is not None:
+            kinds[key] = PROTECTED if way == "Tunnel5" and facts.protected else OPEN
+    for fec, request in world.state[LabelWanted][""].items():
+        holders = {
+            kind
+            for key, kind in kinds.items()
+            for _, hop, labels in world.peers[key].received.values()
+            if labels == (LABELS[fec],) and hop == "198.51.100.1"
+        }
+        everybody = set(kinds.values())
+        if len(everybody) < 2:
+            assert request.scope == next(iter(everybody), PROTECTED if facts.protected else OPEN)
+        else:
+            assert request.scope == (frozenset().union(*holders) or PROTECTED), (fec, holders)
 
 
 def started() -> Steady:
     both = [redistribute("connected", "static", vrf=vrf, default=True) for vrf in ("red", "blue")]
-    return Steady(config=config(*both))
+    made = Steady(config=config(*both))
+    tell(made, ("protect", True))
+    return made
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps, st.randoms(use_true_random=False))
 def test_after_any_history_all_is_as_if_only_the_present_had_been_told(history: list[Any], shuffled: Any) -> None:
     facts, world, fresh = Facts(), started(), started()
@@ -204,6 +261,7 @@ def test_after_any_history_all_is_as_if_only_the_present_had_been_told(history: 
     for step in facts.all(shuffled):
         tell(fresh, step)
     assert seen(world) == seen(fresh)
+    labels_come_back_as_they_were_given(world, facts)
     # and nothing stays behind
     for name in facts.up:
         world.down(_peer(world, name))
@@ -211,9 +269,10 @@ def test_after_any_history_all_is_as_if_only_the_present_had_been_told(history: 
         world.unselect(vrf, prefix)
     for vrf in facts.vrfs:
         tell(world, ("no vrf", vrf))
-    assert seen(world) == ({}, {}, {})
+    assert seen(world) == ({}, {}, {}, {})
     ribs = world.ribs
-    assert world.state[LabelWanted][""] == {}
+    assert ribs.labels.given is None
+    assert not any(table.held for table in ribs.tables.values())
     left = (ribs.peers, ribs.groups.by_key, ribs.endpoints.uses, ribs.vpn.placed, ribs.vpn.exports, ribs.vpn.by_fec)
     assert [len(one) for one in (*left, ribs.swaps.using, ribs.swaps.coming, ribs.labels.users)] == [0] * 9
     assert not any(table.nets or table.groups for table in ribs.tables.values())

@@ -10,6 +10,7 @@ from stack.tables.fib import LeafKind
 from stack.tables.rib import Candidate, Entry
 from tests.stack.routing.rig import (
     CORE,
+    MGRE,
     A,
     Item,
     Rig,
@@ -18,8 +19,10 @@ from tests.stack.routing.rig import (
     interface,
     link,
     neighbour,
+    profile,
     route,
     via,
+    vrf,
     wanted,
 )
 
@@ -119,6 +122,78 @@ def test_T04_a_closed_tunnel_is_no_reason_not_to_find_its_own_far_end() -> None:
     )
     answer = rig.published[NextHopState, ""][NextHopKey("", A("198.51.100.7"))]
     assert (answer.usable, answer.interface) == (True, "Ethernet0/0")
+
+
+DOWN = "Tunnel5 is down: tunnel destination unreachable: no route"
+
+
+def down(*, protection: str = "gold", multipoint: bool = False) -> tuple[Item, ...]:
+    """What took its SA away took the way to its far end away, too."""
+    return (
+        interface("Tunnel5", InterfaceKind.TUNNEL, point_to_point=not multipoint, mpls=True, protection=protection),
+        link("Tunnel5", up=False, reason="tunnel destination unreachable: no route"),
+        neighbour("Tunnel5", usable=False, reason="endpoint unreachable: no route", transport="198.51.100.7"),
+    )
+
+
+@pytest.mark.parametrize("multipoint", [False, True])
+def test_E04_a_protected_tunnel_that_is_down_keeps_what_belongs_into_it(multipoint: bool) -> None:
+    rig = Rig().give(
+        *CORE,
+        DEFAULT,
+        *down(multipoint=multipoint),
+        address("Tunnel5", "10.5.0.1/24"),
+        route("10.9.9.0/24", via(interface="Tunnel5")),
+        route("172.20.0.0/16", via("10.5.0.2"), owner="bgp", distance=200),
+        wanted("10.5.0.2"),
+    )
+    for text in ("10.9.9.9", "172.20.1.1"):
+        kind, adjacency, reason = leads(rig, text)
+        assert (kind, adjacency and adjacency.interface, reason) == (LeafKind.FORWARD, "Tunnel5", DOWN)
+    leaf = rig.tables.fib.fibs[""].lookup(A("10.5.0.2"))
+    assert leaf is not None
+    assert leaf.kind is (LeafKind.ATTACHED if multipoint else LeafKind.FORWARD)
+    answer = rig.published[NextHopState, ""][NextHopKey("", A("10.5.0.2"))]
+    assert (answer.usable, answer.closed, answer.reason) == (False, True, DOWN)
+    shut = interface("Tunnel5", InterfaceKind.TUNNEL, point_to_point=not multipoint, protection="gold", admin_up=False)
+    rig.give(shut)
+    for text in ("10.9.9.9", "172.20.1.1", "10.5.0.2"):
+        assert leads(rig, text)[1] == AdjacencyKey("Ethernet0/0", A("10.0.12.2")), "who shuts it wants another way"
+
+
+def test_an_unprotected_tunnel_that_is_down_gives_its_routes_up() -> None:
+    rig = Rig().give(
+        *CORE, DEFAULT, *down(protection=""), address("Tunnel5", "10.5.0.1/24"), route("10.9.9.0/24", via("10.5.0.2"))
+    )
+    for text in ("10.9.9.9", "10.5.0.2"):
+        assert leads(rig, text)[1] == AdjacencyKey("Ethernet0/0", A("10.0.12.2"))
+
+
+def test_T04_a_tunnel_that_is_down_is_no_reason_not_to_find_its_own_far_end() -> None:
+    rig = Rig().give(
+        *CORE, DEFAULT, *down(), route("198.51.100.0/24", via(interface="Tunnel5")), wanted("198.51.100.7")
+    )
+    answer = rig.published[NextHopState, ""][NextHopKey("", A("198.51.100.7"))]
+    assert (answer.usable, answer.interface) == (True, "Ethernet0/0")
+
+
+def test_E04_a_neighbour_is_closed_or_not_as_its_tunnel_is_protected_now() -> None:
+    """An L3VPN profile gets and loses its protection while nobody can be sent to."""
+    rig = Rig().give(
+        *CORE,
+        *MGRE,
+        vrf("red"),
+        neighbour("Tunnel0", "192.0.2.2", usable=False, reason=WHY, transport="192.0.2.2"),
+        route("10.50.0.0/16", via("192.0.2.2", encap="core", labels=(16,)), vrf="red", owner="bgp", distance=200),
+        wanted("192.0.2.2", encap="core", labelled=True),
+    )
+    key = NextHopKey("", A("192.0.2.2"), "", "core", labelled=True)
+    for protection in ("", "gold", "", "gold"):
+        rig.give(interface("Tunnel0", InterfaceKind.TUNNEL, internal=True, vrf="encap", protection=protection))
+        assert (rig.leaf("10.50.0.1", "red") is not None) == bool(protection)
+        assert rig.published[NextHopState, ""][key].closed == bool(protection)
+    rig.give(profile("core", usable=False, reason="interface Loopback0 is down"))
+    assert rig.hop("10.50.0.1", "red").reason == "L3VPN profile core: interface Loopback0 is down"
 
 
 def test_implicit_null_that_names_nobody_is_the_next_hops_own() -> None:

@@ -317,6 +317,13 @@ def test_whoever_uses_our_address_is_refused_and_counted() -> None:
     assert neighbours.refused == {"e1: somebody else uses our address": 4}
 
 
+def test_a_group_is_no_neighbour_however_wide_our_prefix() -> None:
+    neighbours = table(Link(MAC, {US6: AddressRow(0)}, answers=True))
+    neighbours.nd_packet("e1", solicit(source=a("ff02::1")), 1.0)
+    assert (neighbours.snapshot(), neighbours.take_packets()) == ((), [])
+    assert neighbours.refused == {"e1: neighbour from another network": 1}
+
+
 def test_strangers_are_neither_learnt_nor_answered() -> None:
     neighbours = table()
     neighbours.nd_packet("e1", solicit(source=a("2001:db8:666::1")), 1.0)
