@@ -3,10 +3,10 @@
     python benchmarks/ipsec_tunnels.py [--tunnels 1000] [--window 16] [--json]
 
 Root. Two namespaces and a cable. The hub is `labelspan run` on core 0; all peers are in one process of ours on core 1
-(load/ikev2_load.py), each with an address of its own. Each tunnel is an IKE SA (pre-shared key, X25519, AES-256-GCM), a CHILD_SA, a
-virtual access interface with its adjacency, an address from a pool and the host route to it. A rekey is of the CHILD_SA, with a
-Diffie-Hellman exchange of its own. Memory is that of the hub's process, over what it had after a first few tunnels that
-came and went.
+(load/ikev2_load.py), each with an address of its own. Each tunnel is an IKE SA (pre-shared key, X25519, AES-256-GCM), a
+CHILD_SA, a virtual access interface with its adjacency, an address from a pool and the host route to it. A rekey is of the
+CHILD_SA, with a Diffie-Hellman exchange of its own. Memory is that of the hub's process, over what it had after a first few
+tunnels that came and went.
 
 What the hub had before and has after is compared: interfaces, adjacencies, routes, SAs, rows on the bus.
 """

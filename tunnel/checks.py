@@ -83,7 +83,9 @@ def _interface(tunnel: TunnelInterface) -> Iterator[Said]:
     elif not tunnel.source_address and not template:
         yield Finding("warning", f"{tunnel.name} has no tunnel source: it stays down", line)
     if tunnel.vrf:
-        yield Reference("vrf", tunnel.vrf, f"tunnel vrf {tunnel.vrf}", f"{tunnel.name} stays down", "error")
+        transport = f"tunnel vrf {tunnel.vrf}"
+        yield Reference("vrf", tunnel.vrf, transport, f"{tunnel.name} stays down", "error")
+        yield Finding("warning", f"{tunnel.name} stays down: its own packets travel in the default VRF only", transport)
     if tunnel.destination:
         destination = f"tunnel destination {format_address(tunnel.destination)}"
         yield Claim("tunnel", tunnel.name, destination, (tunnel.vrf, tunnel.destination))

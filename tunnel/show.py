@@ -19,7 +19,7 @@ from tunnel.engine.neighbours import Neighbour, NeighbourState
 from tunnel.engine.profile import Health, Provision
 from tunnel.engine.security import sa_fault
 
-__all__ = ["COMMANDS", "adjacency", "endpoints", "neighbours", "profiles"]
+__all__ = ["COMMANDS", "adjacency", "endpoints", "neighbours", "profiles", "refused"]
 
 
 def clock(seconds: float) -> str:
@@ -280,11 +280,36 @@ def _named(values: Mapping[str, Any]) -> str:
     return "" if tunnel is None else f"Tunnel{tunnel}"
 
 
+REFUSED_SHOWN = 50
+"""Refused virtual-access interfaces printed; the value has all."""
+
+
+def refused(snapshot: Snapshot) -> Shown:
+    """`show tunnel refused`: peers' interfaces that cannot be, and what was not believed of neighbours and endpoints."""
+    clones = sorted(snapshot.refused_access.items(), key=lambda item: _in_order(item[0]))
+    lines = [f"Virtual-access interfaces refused: {len(clones)}"]
+    lines += [f"  {name:<22} {reason}" for name, reason in clones[:REFUSED_SHOWN]]
+    if len(clones) > REFUSED_SHOWN:
+        lines.append(f"  and {len(clones) - REFUSED_SHOWN} more")
+    lines.append(f"Messages and claims refused: {sum(snapshot.refused.values())}")
+    lines += [f"  {count:>10}  {what}" for what, count in sorted(snapshot.refused.items())]
+    value = {
+        "virtual-access": [{"name": name, "reason": reason} for name, reason in clones],
+        "refused": [{"what": what, "count": count} for what, count in sorted(snapshot.refused.items())],
+    }
+    return Shown("\n".join(lines), value)
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         "show tunnel endpoints [tunnel {tunnel:int:0-2147483647}]",
         lambda scene, values: endpoints(scene.service.engine.snapshot(), scene.now, _named(values)),
         "remote ends of tunnels, and who claims them",
+    ),
+    Command(
+        "show tunnel refused",
+        lambda scene, _values: refused(scene.service.engine.snapshot()),
+        "virtual-access interfaces, neighbours and endpoints that were refused, and why",
     ),
     Command(
         "show adjacency [tunnel {tunnel:int:0-2147483647}]",

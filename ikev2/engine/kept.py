@@ -14,6 +14,7 @@ from ikev2.engine.node import Node
 from ikev2.engine.overlay import Slot
 from ikev2.engine.peers import Child, Peer
 from ikev2.engine.pools import Pools
+from ikev2.engine.profiles import Profiles
 from stack.events import AccessRow, SaKey
 from stack.tables.sad import Bundle, Sa
 from stack.values import value
@@ -36,6 +37,8 @@ class KeptPeer:
 class Kept:
     peers: dict[SaKey, KeptPeer] = field(factory=dict)
     pools: Pools | None = None
+    profiles: Profiles | None = field(default=None, repr=False)
+    """As the configuration was when it was last in force: it has pre-shared keys, as the configuration has."""
     numbers: int = 0
 
 

@@ -421,8 +421,9 @@ class Profiles:
             policy = _DEFAULT_POLICY
         return policy if policy is not None else Refusal(f"authorization policy {aaa.policy} is not defined")
 
-    def footprint(self, profile_name: str, ipsec_name: str) -> tuple[Any, ...]:
-        """All of the configuration that an SA of this profile rests on: it stays while this is the same."""
+    def footprint(self, profile_name: str, ipsec_name: str, *, files: bool = True) -> tuple[Any, ...]:
+        """All of the configuration that an SA of this profile rests on: it stays while this is the same. `files`: what trust
+        points have loaded counts too."""
         config = self.config
         profile, ipsec = self.get(profile_name), self.ipsec(ipsec_name) if ipsec_name else None
         of_profile: tuple[Any, ...] = ()
@@ -430,7 +431,7 @@ class Profiles:
             of_profile = (
                 config.keyrings.get(profile.keyring),
                 *(config.trustpoints.get(name) for name in profile.trustpoints),
-                *(_loaded(self.trustpoints.get(name)) for name in profile.trustpoints),
+                *(_loaded(self.trustpoints.get(name)) for name in profile.trustpoints if files),
                 *(config.certificate_maps.get(name) for name in profile.match_certificate),
                 *(config.authorization_policies.get(aaa.policy) for aaa in profile.aaa),
             )

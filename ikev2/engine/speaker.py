@@ -49,6 +49,7 @@ from stack.events import (
     SaState,
     SaUnknown,
     SaWanted,
+    Synced,
     Topic,
     TunnelProtected,
 )
@@ -68,6 +69,9 @@ PRODUCED: tuple[Topic[Any, Any], ...] = (
 
 CHECK_EVERY = 10.0
 """Seconds between two questions whether a peer lives, because of packets that make no sense."""
+
+RESYNC_AFTER = 10.0
+"""Seconds after a restart in which those who want SAs say so again; what is inherited and then has no tunnel goes."""
 
 _MARKER = bytes(4)
 _NAT_PORT = 4500
@@ -106,6 +110,7 @@ class Speaker:
         node.pools.configure(config.pools)
         self.kept = kept if kept is not None else Kept()
         self._sad = (dict(inbound or {}), list(bundles))
+        self._heard: set[Topic[Any, Any]] = set()
         self.directory = NodeDirectory(node)
         self.lifecycle = Lifecycle(node, self.directory, self.kept)
 
@@ -122,6 +127,11 @@ class Speaker:
         for bundle in bundles:
             if bundle.outbound is not None and node.carriers.current(bundle.key) is None:
                 node.put(RemoveOutbound(bundle.key, bundle.outbound.spi))
+        if node.peers:
+            node.timers.set(("resync", 0), now + RESYNC_AFTER)
+        before, self.kept.profiles = self.kept.profiles, node.profiles
+        if before is not None:
+            self._let_go_of_others(before, files=False)
         self.kept.pools = node.pools
         node.number_from(self.kept.numbers)
         for fault in node.profiles.faults():
@@ -188,6 +198,8 @@ class Speaker:
             self.lifecycle.remove_spi(number)
         elif kind == "drop":
             self.lifecycle.drop_superseded(number)
+        elif kind == "resync":
+            self._resync()
         elif (peer := self.node.peers.get(number)) is None:
             pass
         elif kind == "inherited":
@@ -483,6 +495,8 @@ class Speaker:
         match message:
             case Delta(topic, owner, _, _, rows):
                 self._rows(topic, owner, rows)
+            case Synced(topic):
+                self._heard.add(topic)
             case SaSoft(spi, inbound):
                 self._soft(spi, inbound)
             case SaMoved(spi, remote, port):
@@ -587,6 +601,23 @@ class Speaker:
             if (peer := node.peers.get(number)) is not None:
                 self.lifecycle.refresh(peer)
 
+    def _resync(self) -> None:
+        """All that is wanted and protected has been told again: what is inherited and belongs to nothing of it goes. (A change
+        while we were away is told to nobody as a change.)"""
+        node = self.node
+        inherited = [peer for peer in node.peers.values() if peer.number < 0 and not peer.sas]
+        if not self._heard.issuperset((TunnelProtected, SaWanted)):
+            node.timers.set(("resync", 0), node.now + RESYNC_AFTER if inherited else None)
+            return
+        for peer in inherited:
+            row = node.protected.get(peer.interface)
+            if is_access(peer.interface):
+                continue  # it follows from what we say, and goes with its peer
+            if row is None or (row.profile, row.local) != (peer.ipsec, peer.ends.local):
+                self._let_go(peer, "the tunnel's protection has changed")
+            elif peer.initiator and peer.key is not None and node.wants.get(peer.key) is None:
+                self._let_go(peer, "no longer wanted")
+
     # --- the packet path's reports ----------------------------------------------------------------------------------------
 
     def _soft(self, spi: int, inbound: bool) -> None:
@@ -653,13 +684,12 @@ class Speaker:
         node.now = now
         before = node.profiles
         node.config = config
-        node.profiles = Profiles(config, materials, node.addresses)
+        node.profiles = self.kept.profiles = Profiles(config, materials, node.addresses)
         node.admission.config = config
         node.pools.configure(config.pools)
+        self._let_go_of_others(before)
         for peer in list(node.living):
-            if before.footprint(peer.profile, peer.ipsec) != node.profiles.footprint(peer.profile, peer.ipsec):
-                self._let_go(peer, "the configuration has changed")
-            elif reason := node.profiles.distrust(peer.profile, peer.certificate, node.epoch + now):
+            if reason := node.profiles.distrust(peer.profile, peer.certificate, node.epoch + now):
                 node.count("revoked")
                 self._let_go(peer, reason)
         for want in node.wants:
@@ -668,6 +698,14 @@ class Speaker:
                 want.attempts = 0
                 node.wants.soon(want)
         return self._done()
+
+    def _let_go_of_others(self, before: Profiles, *, files: bool = True) -> None:
+        """Peers that rest on something that is not in the configuration as it was, inherited ones too."""
+        now = self.node.profiles
+        for peer in list(self.node.peers.values()):
+            names = peer.profile, peer.ipsec
+            if before.footprint(*names, files=files) != now.footprint(*names, files=files):
+                self._let_go(peer, "the configuration has changed")
 
     def clear(self, now: float, *, remote: bytes = b"", number: int = 0) -> tuple[int, list[Output]]:
         """`clear crypto ikev2 sa`, `clear crypto session [remote A]`: how many IKE SAs it meant."""

@@ -6,7 +6,7 @@ that a shortcut never answers its own renewal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from attrs import define, field
@@ -15,7 +15,10 @@ from stack.addr import Afi, Prefix
 from stack.events import Route
 from stack.tables.table import WriteRule
 
-__all__ = ["Candidate", "Entry", "RibTable", "RibWriter"]
+__all__ = ["HOSTS", "Candidate", "Entry", "RibTable", "RibWriter", "preferred"]
+
+HOSTS = "kernel"
+"""Kind of the routes that the host has of its own."""
 
 
 class Candidate(NamedTuple):
@@ -30,6 +33,18 @@ class Candidate(NamedTuple):
     since: float
 
 
+def preferred(usable: Iterable[Candidate]) -> Candidate | None:
+    """Of usable candidates in order of distance the first without a reason; one with a reason only if there is no other. What
+    the host merely has, such as a default route of DHCP's, takes nothing over from a protected tunnel: nobody configured it
+    for that, and it leads out in clear."""
+    closed: Candidate | None = None
+    for one in usable:
+        if not one.reason and not (closed is not None and one.route.kind == HOSTS):
+            return one
+        closed = closed or one
+    return closed
+
+
 class Entry(NamedTuple):
     """All that is known of one prefix: candidates by owner, best first, and the override (NHO) in force."""
 
@@ -37,9 +52,8 @@ class Entry(NamedTuple):
     override: Candidate | None = None
 
     def best(self, exclude: frozenset[str] = frozenset()) -> Candidate | None:
-        """The usable candidate of least distance (the override is not one); one with a reason only if there is no other."""
-        found = [one for one in self.candidates if one.usable and one.owner not in exclude]
-        return next((one for one in found if not one.reason), next(iter(found), None))
+        """The usable candidate of least distance (the override is not one); see `preferred`."""
+        return preferred(one for one in self.candidates if one.usable and one.owner not in exclude)
 
 
 @define(eq=False)

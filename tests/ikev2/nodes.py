@@ -64,6 +64,7 @@ from stack.events import (
     SaRow,
     SaState,
     SaWanted,
+    Synced,
     TunnelProtected,
 )
 from stack.tables.sad import Sa, SadTable
@@ -215,6 +216,8 @@ class Node:
         self.perform(self.speaker.start(self.world.now))
         for topic, rows in self.said.items():
             self.hear(topic, dict(rows))
+        for topic in (TunnelProtected, SaWanted):
+            self.perform(self.speaker.receive(Synced(topic, "test", 1), self.world.now))
 
     def crash(self) -> None:
         """ikev2 is gone; the SAD and the rows stay. `begin` brings the next incarnation."""

@@ -106,7 +106,7 @@ def census() -> Counter[str]:
     found: Counter[str] = Counter()
     for one in gc.get_objects():
         kind = type(one)
-        if kind.__module__.partition(".")[0] not in PACKAGES or isinstance(one, type):
+        if str(kind.__module__).partition(".")[0] not in PACKAGES or isinstance(one, type):
             continue
         found[kind.__qualname__] += 1
         for name, value in _attributes(one):

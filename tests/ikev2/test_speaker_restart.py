@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from ikev2.engine.lifecycle import LINGER
+from ikev2.engine.speaker import RESYNC_AFTER
 from stack.addr import Prefix, parse_address
 from stack.events import (
     AccessWanted,
@@ -15,8 +16,9 @@ from stack.events import (
     SaKey,
     SaState,
     SaWanted,
+    TunnelProtected,
 )
-from tests.ikev2.nodes import Node, World, psk_config, together, two_ends
+from tests.ikev2.nodes import Node, World, psk, psk_config, together, two_ends
 from tests.ikev2.test_speaker_access import clone, come_up, make_hub, make_spoke
 
 A, B = "192.0.2.1", "192.0.2.2"
@@ -133,6 +135,74 @@ def test_what_nobody_wants_any_more_goes() -> None:
     assert a.table(SaState) == {}
     world.run(LINGER + 40)
     assert a.empty
+
+
+@pytest.mark.parametrize("what", ["unwanted", "unprotected", "another profile", "another source"])
+def test_S01_what_ceased_to_be_wanted_while_it_was_away_goes(what: str) -> None:
+    """Nobody tells the new incarnation of a change: what is not said again is no longer so."""
+    world = World()
+    a, b = two_ends(world)
+    a.want("Tunnel0", A, B)
+    world.until(lambda: together(a, b))
+    a.crash()
+    if what != "another source":
+        del a.said[SaWanted][KEY]
+    row = a.said[TunnelProtected]["Tunnel0"]
+    match what:
+        case "unprotected":
+            del a.said[TunnelProtected]["Tunnel0"]
+        case "another profile":
+            a.said[TunnelProtected]["Tunnel0"] = row._replace(profile="Q")
+        case "another source":
+            a.said[TunnelProtected]["Tunnel0"] = row._replace(local=parse_address("192.0.2.9"))
+            a.said[SaWanted][KEY] = a.said[SaWanted][KEY]._replace(local=parse_address("192.0.2.9"))
+    a.begin()
+    assert a.up("Tunnel0") == (what != "another source"), "the others may only be slow to say so"
+    world.run(RESYNC_AFTER + 1)
+    assert a.outbound(KEY) is None
+    assert not a.up("Tunnel0")
+    world.run(LINGER + 1)
+    assert not a.sad.inbound
+
+
+@pytest.mark.parametrize("when", ["while it was away", "afterwards"])
+def test_S01_what_rests_on_another_configuration_goes(when: str) -> None:
+    """An SA that is inherited is no way round a key that was taken out of the configuration."""
+    world = World()
+    a, b = two_ends(world)
+    a.want("Tunnel0", A, B)
+    world.until(lambda: together(a, b))
+    sa = b.outbound(KEY)
+    b.crash()
+    if when == "afterwards":
+        b.begin()
+        assert b.outbound(KEY) is sa
+        b.reconfigure(psk_config(psk(key="another")))
+    else:
+        b.config = psk_config(psk(key="another"))
+        b.begin()
+    assert b.outbound(KEY) is None
+    assert not b.up("Tunnel0")
+    assert "another" not in repr(b.kept)
+    world.run(60)
+    assert b.outbound(KEY) is None
+
+
+def test_S01_what_the_peer_has_begun_stands_although_nobody_here_wants_it() -> None:
+    world = World()
+    a, b = two_ends(world)
+    a.want("Tunnel0", A, B)
+    world.until(lambda: together(a, b))
+    b.crash()
+    b.begin()
+    sa = b.outbound(KEY)
+    world.run(RESYNC_AFTER + 1)
+    assert b.outbound(KEY) is sa is not None
+    b.crash()
+    del b.said[TunnelProtected]["Tunnel0"]
+    b.begin()
+    world.run(RESYNC_AFTER + 1)
+    assert b.outbound(KEY) is None, "but not without its tunnel"
 
 
 def test_what_is_inherited_ends_with_its_lifetime() -> None:

@@ -1,7 +1,8 @@
 """A configuration applied to a running node leaves what a node has that was started with it: nothing less, nothing more.
 
-The first PE of the mGRE lab goes from one variant of its configuration to another, in many steps and at any pace, with
-services killed in between; then it is compared with a fresh one. Ids, labels and times aside, nothing may differ.
+The first PE of the mGRE lab (and of the same in IPsec) goes from one variant of its configuration to another, in many steps and
+at any pace, with services killed in between; then it is compared with a fresh one. Ids, labels and times aside, nothing may
+differ.
 """
 
 from __future__ import annotations
@@ -29,10 +30,15 @@ QUIET = structlog.wrap_logger(
     structlog.ReturnLogger(), processors=[], wrapper_class=structlog.make_filtering_bound_logger(50)
 )
 NODE = "pe1"
+ESP_PORTS = ("raw50", "raw17")
+"""Opened when a tunnel is protected for the first time, and kept as long as the forwarder runs."""
 
 
-def base() -> str:
-    return load("mgre").node[NODE]
+MGRE, IPSEC = "mgre", "ipsec"
+
+
+def base(lab: str = MGRE) -> str:
+    return load(lab).node[NODE]
 
 
 def without_blocks(text: str, *starts: str) -> str:
@@ -65,7 +71,55 @@ def swapped(text: str, one: str, other: str) -> str:
 
 
 @cache
-def variants() -> dict[str, str]:
+def variants(lab: str = MGRE) -> dict[str, str]:
+    return _protected() if lab == IPSEC else _clear()
+
+
+def _protected() -> dict[str, str]:
+    """Protection comes, goes, and is another one: some agree with the other PEs, who keep theirs, and some do not."""
+    text = base(IPSEC)
+    line = " protection ipsec profile core\n"
+    profile = text[text.index("crypto ipsec profile core") : text.index("l3vpn encapsulation")]
+    second = profile.replace("profile core", "profile second", 1)
+    tunnel = f"""interface Tunnel9
+ ip address 10.99.0.1 255.255.255.252
+ mpls bgp forwarding
+ tunnel source Ethernet0/0
+ tunnel destination 192.0.2.2
+ tunnel key 9
+{line.replace(" protection", " tunnel protection")}!
+router bgp 65000
+"""
+    return {
+        "base": text,
+        "bare": f"hostname {NODE}\n",
+        "no protection": text.replace(line, ""),
+        "another profile": text.replace(profile, profile + second).replace(line, line.replace("core", "second")),
+        "a profile that does not exist": text.replace(line, line.replace("core", "none")),
+        "the profile removed": text.replace(profile, ""),
+        "another transform set": text.replace("transform-set core esp-gcm 256", "transform-set core esp-gcm 128"),
+        "another key of ours": text.replace("three-routers-and-a-core", "not-what-the-others-have"),
+        "no IKE profile": without_blocks(text, "crypto ikev2 profile"),
+        "another transport source": text.replace("192.0.2.1 255", "192.0.2.9 255").replace(
+            "id 192.0.2.1", "id 192.0.2.9"
+        ),
+        "a neighbour removed": without_lines(text, "neighbor 192.0.2.2 "),
+        "no profile": without_lines(without_blocks(text, "l3vpn encapsulation"), "encapsulate l3vpn"),
+        "a protected tunnel beside it": text.replace("router bgp 65000\n", tunnel),
+        "the protected tunnel shut": text.replace(
+            "router bgp 65000\n", tunnel.replace(" tunnel key", " shutdown\n tunnel key")
+        ),
+        "the protected tunnel in a VRF": text.replace(
+            "router bgp 65000\n", tunnel.replace(" ip address 10.99", " vrf forwarding Customer Red\n ip address 10.99")
+        ),
+        "the protected tunnel to elsewhere": text.replace(
+            "router bgp 65000\n", tunnel.replace("destination 192.0.2.2", "destination 198.51.100.6")
+        ),
+        "another GRE key": text.replace("gre key 1234", "gre key 999"),
+    }
+
+
+def _clear() -> dict[str, str]:
     text = base()
     red_port = "vrf forwarding Customer Red\n ip address 10.1.1.1 255.255.255.0\n ipv6 address 2001:db8:1::1/64"
     other_port = "vrf forwarding Customer Blue\n ip address 10.1.9.1 255.255.255.0\n ipv6 address 2001:db8:9::1/64"
@@ -124,12 +178,17 @@ def state(router: Router, node: MemoryNode) -> dict[str, Any]:
         },
         "RIB": {vrf: sorted(map(repr, rib)) for vrf, rib in tables.rib.ribs.items() if rib},
         "interfaces": sorted(repr((i.row, i.up, i.mtu, i.addresses)) for i in tables.interfaces),
-        "adjacencies": sorted(repr((a.key, a.destination, a.gre_key)) for a in tables.adjacencies),
+        "adjacencies": sorted(
+            repr((a.key, a.source, a.destination, a.gre_key, a.complete, a.mtu, a.protection, a.sa))
+            for a in tables.adjacencies
+        ),
+        "SAs out": sorted(repr((b.key, b.outbound and b.outbound.form)) for b in tables.sad),
+        "SAs in": sorted(repr((sa.key, sa.form)) for sa in tables.sad.inbound.values()),
         "receptions": sorted(map(plain, tables.receptions)),
         "VRFs": sorted(vrf.name for vrf in tables.vrfs),
         "host addresses": sorted(repr((port(device), *rest)) for device, *rest in node.host.addresses()),
         "host routes": sorted(repr((r.prefix, r.via, r.device, ours)) for r, ours in node.host.routes()),
-        "ports": sorted(port(one.name) for one in node._ports),
+        "ports": sorted(port(one.name) for one in node._ports if one.name not in ESP_PORTS),
         "listeners": sorted(one.options.vrf for one in node.tcp._listeners),
         "neighbours": sorted((p.key, p.hold) for p in bgp.snapshot().peers),
         "BGP tables": sorted((vrf, str(f), len(t.nets)) for (vrf, f), t in bgp.ribs.tables.items() if t.nets),
@@ -143,9 +202,9 @@ def state(router: Router, node: MemoryNode) -> dict[str, Any]:
     }
 
 
-async def walked(steps: list[tuple[str, float, str]]) -> dict[str, Any]:
+async def walked(steps: list[tuple[str, float, str]], lab: str = MGRE) -> dict[str, Any]:
     """Start with the first variant; each step: the next variant after so many seconds, and a service to kill with it."""
-    conduct = Conduct(load("mgre"), None)  # type: ignore[arg-type]  # the testbed reads the conduct's texts: next lines
+    conduct = Conduct(load(lab), None)  # type: ignore[arg-type]  # the testbed reads the conduct's texts: next lines
     bed = MemoryTestbed(conduct)
     conduct.bed = bed
     await bed.start(None)
@@ -153,7 +212,7 @@ async def walked(steps: list[tuple[str, float, str]]) -> dict[str, Any]:
     ends = [end for link in conduct.scenario.link.values() for end in link]
     node = bed.world.node(NODE)
     bed.routers[NODE] = router = Router(
-        Config.from_ios(variants()[steps[0][0]], source=NODE),
+        Config.from_ios(variants(lab)[steps[0][0]], source=NODE),
         network=node,
         clock=VirtualClock(),
         entropy=SeededEntropy("apply"),
@@ -163,7 +222,7 @@ async def walked(steps: list[tuple[str, float, str]]) -> dict[str, Any]:
     await router.start()
     for variant, after, victim in steps[1:]:
         await asyncio.sleep(after)
-        router.apply(Config.from_ios(variants()[variant], source=NODE))
+        router.apply(Config.from_ios(variants(lab)[variant], source=NODE))
         service: Any = router.service(victim)
         if service is not None:
             service.fail(RuntimeError("killed by the test"))
@@ -178,8 +237,8 @@ async def walked(steps: list[tuple[str, float, str]]) -> dict[str, Any]:
 
 
 @cache
-def fresh(variant: str) -> dict[str, Any]:
-    return run(walked([(variant, 0.0, "")]), limit=1_000)
+def fresh(variant: str, lab: str = MGRE) -> dict[str, Any]:
+    return run(walked([(variant, 0.0, "")], lab), limit=1_000)
 
 
 def differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
@@ -190,23 +249,26 @@ def differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: {found!r}, a fresh node has {wanted!r}"
 
 
-OTHERS = [name for name in variants() if name != "base"]
+OTHERS = [(lab, name) for lab in (MGRE, IPSEC) for name in variants(lab) if name != "base"]
 
 
-@pytest.mark.parametrize("variant", OTHERS)
-def test_there_and_back(variant: str) -> None:
-    there = run(walked([("base", 0.0, ""), (variant, 20.0, "")]), limit=1_000)
-    assert list(differences(there, fresh(variant))) == []
-    back = run(walked([(variant, 0.0, ""), ("base", 20.0, "")]), limit=1_000)
-    assert list(differences(back, fresh("base"))) == []
+@pytest.mark.parametrize(("lab", "variant"), OTHERS)
+def test_there_and_back(lab: str, variant: str) -> None:
+    there = run(walked([("base", 0.0, ""), (variant, 20.0, "")], lab), limit=1_000)
+    assert list(differences(there, fresh(variant, lab))) == []
+    back = run(walked([(variant, 0.0, ""), ("base", 20.0, "")], lab), limit=1_000)
+    assert list(differences(back, fresh("base", lab))) == []
 
 
+@pytest.mark.parametrize("lab", [MGRE, IPSEC])
 @pytest.mark.parametrize("seed", range(8))
-def test_S01_many_steps_at_any_pace_while_services_are_killed(seed: int) -> None:
+def test_S01_many_steps_at_any_pace_while_services_are_killed(seed: int, lab: str) -> None:
     dice = random.Random(seed)
-    names, victims = list(variants()), ("", "", "bgp", "mfi", "routing", "tunnel", "forwarder")
+    names, victims = list(variants(lab)), ("", "", "bgp", "mfi", "routing", "tunnel", "forwarder")
+    if lab == IPSEC:
+        victims = (*victims, "ikev2", "ikev2")
     steps = [
         (dice.choice(names), dice.choice((0.0, 0.0, 0.01, 0.3, 1.0, 3.0, 8.0)), dice.choice(victims))
         for _ in range(dice.randint(3, 7))
     ]
-    assert list(differences(run(walked(steps), limit=2_000), fresh(steps[-1][0]))) == [], steps
+    assert list(differences(run(walked(steps, lab), limit=2_000), fresh(steps[-1][0], lab))) == [], steps

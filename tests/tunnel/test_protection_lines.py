@@ -11,6 +11,7 @@ from stack.ios.printer import running_config
 from stack.ios.reader import ConfigError
 from stack.offers import offers_of
 from tunnel.config import TunnelConfig
+from tunnel.engine.tunnels import tunnel_source
 
 SPOKE = """\
 interface Ethernet0/0
@@ -100,3 +101,13 @@ def test_a_profile_that_is_not_there_is_an_error_and_the_default_one_always_is()
 def test_a_template_needs_no_source_and_no_destination() -> None:
     bare = HUB.replace(" tunnel source Ethernet0/0\n", " tunnel key 7\n")
     assert not [found for found in findings(bare) if "has no tunnel" in found]
+
+
+def test_a_transport_vrf_is_not_ignored() -> None:
+    """The outer packets would travel in the default VRF, where nobody wants them: the tunnel stays down, and says why."""
+    text = "vrf definition red\n address-family ipv4\n" + SPOKE + " tunnel vrf red\n"
+    why = "Tunnel0 stays down: its own packets travel in the default VRF only"
+    assert f"warning: {why}" in findings(text)
+    tunnel = Config.from_ios(text)[TunnelConfig].tunnels["Tunnel0"]
+    fault, source = tunnel_source(tunnel, {})
+    assert (fault, source) == ("tunnel vrf red: a tunnel's own packets travel in the default VRF only", b"")

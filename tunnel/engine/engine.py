@@ -64,8 +64,8 @@ from stack.tables.reception import Reception
 from stack.wire import WireError
 from tunnel.config import TunnelConfig, TunnelInterface
 from tunnel.engine import adjacencies, bindings, links, mirror
-from tunnel.engine.endpoints import Endpoint, EndpointDatabase
-from tunnel.engine.ledger import Published, Touched, drop_from
+from tunnel.engine.endpoints import MAX_ENDPOINTS, Endpoint, EndpointDatabase
+from tunnel.engine.ledger import Complaints, Published, Touched, drop_from
 from tunnel.engine.neighbours import Neighbour, Neighbours
 from tunnel.engine.outputs import (
     DropAdjacency,
@@ -153,7 +153,8 @@ class Engine:
     _devices_told: bool = False
     _complete: bool = False
     _told: dict[str, ProfileRow] = field(factory=dict)
-    _told_access: dict[str, str] = field(factory=dict)
+    _refused_access: Complaints = field(factory=lambda: Complaints("no virtual-access interface", "name"))
+    _loops: Complaints = field(factory=lambda: Complaints(links.RECURSIVE, "tunnel"))
 
     def __attrs_post_init__(self) -> None:
         self.neighbours = Neighbours(self.entropy)
@@ -363,11 +364,11 @@ class Engine:
         if self._dirty.everything:
             self._touch_everything()
         outputs: list[Output] = []
-        outputs += self._settle_clones()
+        outputs += self._settle_clones(now)
         if self._dirty.profiles:
             outputs += self._provision()
         outputs += self._settle_offers()
-        outputs += self._settle_links()
+        outputs += self._settle_links(now)
         outputs += self._settle_adjacencies(now)
         outputs += self._settle_receptions()
         outputs += self._settle_protection()
@@ -398,7 +399,8 @@ class Engine:
         return self.settle(now)
 
     def deadline(self) -> float | None:
-        return self.neighbours.deadline()
+        times = (self.neighbours.deadline(), self._loops.deadline(), self._refused_access.deadline())
+        return min((time for time in times if time is not None), default=None)
 
     def snapshot(self) -> Snapshot:
         names = {L3VPN_TUNNEL: self.l3vpn_tunnel()}
@@ -408,11 +410,15 @@ class Engine:
             dict(self.adjacencies),
             dict(self.receptions),
             self.neighbours.snapshot(),
-            {**self.refused, **self.neighbours.refused},
+            {**self.refused, **self.neighbours.refused, **self._refused_claims()},
             {name: tunnel for name in self.tunnels.names() if (tunnel := self.tunnels.get(name)) and self._runs(name)},
             dict(self.rows.merged(SaState)),
             dict(self.tunnels.refused),
         )
+
+    def _refused_claims(self) -> dict[str, int]:
+        refused = self.endpoints.refused
+        return {f"more than {MAX_ENDPOINTS} endpoints": refused} if refused else {}
 
     def _runs(self, name: str) -> bool:
         """A template never does."""
@@ -432,26 +438,25 @@ class Engine:
     def _topic(self, topic: Topic[Any, Any]) -> Published:
         return self._published.setdefault(topic, Published(topic))
 
-    def _settle_clones(self) -> list[Output]:
+    def _settle_clones(self, now: float) -> list[Output]:
         """Bring clones of templates into line; a change of one is one of its interface too."""
-        outputs: list[Output] = []
         for name in self._dirty.clones:
-            owners = self.rows.by_owner(InterfaceOffered)
-            taken = any(name in rows for owner, rows in owners.items() if owner != OWNER)
-            old = self.tunnels.clones.get(name)
-            new = self.tunnels.make(name, self.interfaces, taken)
-            refusal = self.tunnels.refused.get(name, "")
-            if self._complete and refusal != self._told_access.get(name, ""):
-                self._told_access.pop(name, None)
-                if refusal:
-                    self._told_access[name] = refusal
-                    outputs.append(Log("no virtual-access interface", {"name": name, "reason": refusal}, "warning"))
-            if old != new:
-                self._dirty.offers.add(name)
-                self._dirty.names.add(name)
-                self._dirty.ends |= {one.tunnel.destination for one in (old, new) if one is not None}
-                self._dirty.ends |= self.endpoints.transports(name)
-        return outputs
+            self._make_clone(name)
+        while name := self.tunnels.next_waiting():
+            self._make_clone(name)
+        return self._refused_access.take(now) if self._complete else []
+
+    def _make_clone(self, name: str) -> None:
+        owners = self.rows.by_owner(InterfaceOffered)
+        taken = any(name in rows for owner, rows in owners.items() if owner != OWNER)
+        old = self.tunnels.clones.get(name)
+        new = self.tunnels.make(name, self.interfaces, taken)
+        self._refused_access.note(name, self.tunnels.refused.get(name, ""))
+        if old != new:
+            self._dirty.offers.add(name)
+            self._dirty.names.add(name)
+            self._dirty.ends |= {one.tunnel.destination for one in (old, new) if one is not None}
+            self._dirty.ends |= self.endpoints.transports(name)
 
     def _provision(self) -> list[Output]:
         sources = self.rows.merged(SourceOffered)
@@ -510,18 +515,17 @@ class Engine:
             if device and len(device.mac) == 6 and speaks:
                 yield (name, links.link_local(device.mac)), AddressRow(64, origin="link-local")
 
-    def _settle_links(self) -> list[Output]:
+    def _settle_links(self, now: float) -> list[Output]:
         dummy = {row.name for p in self.provisions.values() for row in p.interfaces if row.internal}
         changed: dict[str, LinkRow | None] = {}
         for name in self._dirty.names:
             interface = self.interfaces.get(name)
             row = None if interface is None else self._link(interface, dummy)
             self._topic(LinkState).update(name, row, changed)
-        outputs: list[Output] = [
-            Log(row.reason, {"tunnel": name}, "warning")
-            for name, row in changed.items()
-            if row is not None and row.reason.startswith(links.RECURSIVE)
-        ]
+        for name, row in changed.items():
+            loops = row is not None and row.reason.startswith(links.RECURSIVE)
+            self._loops.note(name, row.reason if row is not None and loops else "")
+        outputs = self._loops.take(now)
         return [*outputs, Publish(LinkState, changed)] if changed else outputs
 
     def _link(self, interface: Interface, dummies: set[str]) -> LinkRow | None:

@@ -8,9 +8,50 @@ from typing import Any
 from attrs import define, field
 
 from stack.events import AdjacencyKey, SaKey, Topic
-from tunnel.engine.outputs import Output, Publish
+from tunnel.engine.outputs import Log, Output, Publish
 
-__all__ = ["Published", "Touched", "drop_from"]
+__all__ = ["TELL_EVERY", "Complaints", "Published", "Touched", "drop_from"]
+
+TELL_EVERY = 10.0
+"""Seconds between two log lines about the same kind of thing: thousands of tunnels may have the same trouble at once."""
+
+
+@define
+class Complaints:
+    """What an operator must hear of: the first at once, then one line every TELL_EVERY seconds, with how many there were.
+    `standing`: what was said, or waits to be, and still is so. `subject`: how the line calls what it is about."""
+
+    event: str
+    subject: str
+    standing: dict[str, str] = field(factory=dict)
+    _fresh: dict[str, None] = field(factory=dict)
+    _not_before: float | None = None
+
+    def note(self, name: str, reason: str) -> None:
+        """`reason` empty: it is well."""
+        if self.standing.get(name, "") == reason:
+            return
+        if reason:
+            self.standing[name] = reason
+            self._fresh[name] = None
+        else:
+            del self.standing[name]
+            self._fresh.pop(name, None)
+
+    def take(self, now: float) -> list[Output]:
+        if self._not_before is not None and now < self._not_before:
+            return []
+        self._not_before = None
+        if not self._fresh:
+            return []
+        name, count = next(iter(self._fresh)), len(self._fresh)
+        self._fresh.clear()
+        self._not_before = now + TELL_EVERY
+        fields: dict[str, object] = {self.subject: name, "reason": self.standing[name]}
+        return [Log(self.event, {**fields, "in_all": count} if count > 1 else fields, "warning")]
+
+    def deadline(self) -> float | None:
+        return self._not_before if self._fresh else None
 
 
 @define

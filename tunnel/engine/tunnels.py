@@ -20,7 +20,7 @@ __all__ = ["MAX_CLONES", "Clone", "Tunnels", "clone_of", "tunnel_source"]
 K = TypeVar("K")
 
 MAX_CLONES = 16_384
-"""Virtual-access interfaces at once; a peer on top is refused."""
+"""Virtual-access interfaces at once; a peer on top is refused until there is room."""
 
 
 @frozen
@@ -67,6 +67,8 @@ def clone_of(name: str, access: AccessRow, template: Interface | None, lines: Tu
 
 def tunnel_source(tunnel: TunnelInterface, interfaces: Mapping[str, Interface]) -> tuple[str, bytes]:
     """(fault, address) of a configured tunnel's own end."""
+    if tunnel.vrf:
+        return f"tunnel vrf {tunnel.vrf}: a tunnel's own packets travel in the default VRF only", b""
     if tunnel.source_address:
         return "", tunnel.source_address
     if not tunnel.source:
@@ -87,6 +89,8 @@ class Tunnels:
     configured: Mapping[str, TunnelInterface] = field(factory=dict)
     clones: dict[str, Clone] = field(factory=dict)
     refused: dict[str, str] = field(factory=dict)
+    _crowded: dict[str, None] = field(factory=dict)
+    """Those of `refused` that only want for room, longest waiting first."""
     _wanted: dict[str, AccessRow] = field(factory=dict)
     _by_template: dict[str, set[str]] = field(factory=dict)
     _by_destination: dict[bytes, set[str]] = field(factory=dict)
@@ -142,12 +146,16 @@ class Tunnels:
         if access is not None:
             if taken or name in self.configured:
                 found = f"there is an interface {name} already"
-            elif old is None and len(self.clones) >= MAX_CLONES:
-                found = f"{MAX_CLONES} virtual-access interfaces are all there can be"
             else:
                 template = interfaces.get(access.template)
                 found = clone_of(name, access, template, self.configured.get(access.template))
+        crowded = isinstance(found, Clone) and old is None and len(self.clones) >= MAX_CLONES
+        if not crowded:
+            self._crowded.pop(name, None)
         self.refused.pop(name, None)
+        if crowded:
+            self._crowded[name] = None
+            found = f"{MAX_CLONES} virtual-access interfaces are all there can be"
         if isinstance(found, str):
             self.refused[name] = found
             found = None
@@ -155,6 +163,10 @@ class Tunnels:
             self.clones[name] = found
         self._index(old.tunnel if old is not None else None, found.tunnel if found is not None else None)
         return found
+
+    def next_waiting(self) -> str:
+        """A clone that there is room for by now, or nothing."""
+        return next(iter(self._crowded), "") if len(self.clones) < MAX_CLONES else ""
 
     def _index(self, old: TunnelInterface | None, new: TunnelInterface | None) -> None:
         if old is not None:

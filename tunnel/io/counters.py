@@ -191,6 +191,11 @@ class Counters:
     def out_of(self, interface: str) -> list[int]:
         return self._tally(self.sent, interface)
 
+    def forget(self, interface: str) -> None:
+        """An interface is gone, and with it what it counted; drops stay, since they are why somebody looks."""
+        self.received.pop(interface, None)
+        self.sent.pop(interface, None)
+
     @staticmethod
     def _tally(table: dict[str, list[int]], interface: str) -> list[int]:
         tally = table.get(interface)

@@ -122,6 +122,7 @@ class ForwarderService(ServiceShell):
         self._tried: set[str] = set()
         self._again: float | None = None
         self._dirty = False
+        self._gone: set[str] = set()
 
     async def begin(self) -> None:
         self.seat.serve(LabelCounters, lambda _: self.forwarder.label_octets())
@@ -136,13 +137,24 @@ class ForwarderService(ServiceShell):
             self._dirty = True
             if message.topic is TunnelProtected and isinstance(message, Delta):
                 self._protected = self._protected or any(message.rows.values())
+            elif message.topic is InterfaceState and isinstance(message, Delta):
+                self._gone.update(name for name, row in message.rows.items() if row is None)
 
     def received(self) -> None:
         if self._dirty:
             self._dirty = False
             self._settle()
+            self._forget_gone()
         elif self.forwarder.path.waiting:
             self.forwarder.path.refresh()  # what waits may have its neighbour now; others are served by the next drain
+
+    def _forget_gone(self) -> None:
+        """Whoever gets the name of an interface that went (Virtual-Access1, ...) does not inherit its counts."""
+        interfaces = self.context.tables.interfaces
+        for name in self._gone:
+            if interfaces.get(name) is None:
+                self.forwarder.counters.forget(name)
+        self._gone.clear()
 
     def wake(self) -> None:
         if self._again is not None and self.now >= self._again:

@@ -1,10 +1,11 @@
 """Which labels were given to whom, and so by which kinds of ingress each may come back (RFC 4023 8.1).
 
-    all VPN neighbours of one kind   every label has the scope of that kind
-    of both kinds                    a label has the kinds of those who were told a route with it, by what the update groups
-                                     advertise: a label that policy keeps from everybody who sends in clear is refused in clear
+    nothing here is protected      every label comes in clear
+    no neighbour sends in clear    every label comes by protected tunnels
+    else                           a label has the kinds of those who were told a route with it, by what the update groups
+                                   advertise: a label that policy keeps from everybody who sends in clear is refused in clear
 
-A label that nobody has been told yet comes by protected tunnels only. Neighbours that are away for a restart (RFC 4724) may go
+A label that nobody has been told comes by protected tunnels only. Neighbours that are away for a restart (RFC 4724) may go
 on sending with what they were told, which their update group has forgotten: their kind counts for every label until they are
 back or given up.
 """
@@ -36,7 +37,7 @@ _SAME = {one: one for one in (OPEN, PROTECTED, OPEN | PROTECTED)}
 
 @define(eq=False)
 class Given:
-    """Brings the scopes of `labels` up to date. It looks at single labels only while neighbours are of both kinds."""
+    """Brings the scopes of `labels` up to date. It looks at single labels only where these differ."""
 
     scopes: Scopes
     labels: Labels
@@ -51,7 +52,8 @@ class Given:
 
     def settle(self) -> None:
         noted = [group for table in self._vpn_tables() for group in table.groups if group.noted]
-        if not self.scopes.mixed:
+        self.labels.before_only = not self.scopes.known
+        if not self.scopes.apart:
             for group in noted:
                 group.noted.clear()
             self._at = (-1, -1)

@@ -20,11 +20,13 @@ class Labels:
     Rows of LabelBound are kept whoever asked for them: after a restart of bgp they come before it asks again. By what labels
     may arrive: `common`, of all; or `given`, of those that it has, while they differ. `stood`: what was in force before a
     restart of bgp, which stays so until neighbours had time to come back: labels that they were given are still in use.
+    `before_only`: nothing else is known yet.
     """
 
     common: frozenset[str] = OPEN
     given: dict[Fec, frozenset[str]] | None = None
     stood: dict[Fec, frozenset[str]] = field(factory=dict)
+    before_only: bool = False
 
     bound: dict[Fec, LabelRow] = field(factory=dict)
     users: dict[Fec, set[Hashable]] = field(factory=dict)
@@ -44,6 +46,8 @@ class Labels:
         """By which kinds of ingress the label of `fec` may arrive."""
         now = self.common if self.given is None else self.given.get(fec, PROTECTED)
         before = self.stood.get(fec)
+        if before is not None and self.before_only:
+            return before
         return now if before is None or before <= now else now | before
 
     def set_scope(self, scope: frozenset[str]) -> None:
@@ -63,6 +67,10 @@ class Labels:
         if self.given is not None:
             self.given.update((fec, scope) for fec, scope in scopes.items() if fec in self.users)
             self._tell(scopes)
+
+    def look_again(self) -> None:
+        """At those that stood before a restart."""
+        self._tell(self.stood)
 
     def forget_before(self) -> None:
         """What was in force before the restart counts no more."""

@@ -348,7 +348,7 @@ class Ribs:
             found += messages
             if group.suppressed:
                 self._log_suppressed(group)
-            if group.noted and self.scopes.mixed:
+            if group.noted and self.scopes.apart:
                 self._due = self._now  # by what its labels may come back is to be told
             self.groups.split_slow(group, self.peers.values())
             if limit_octets <= 0:
@@ -376,7 +376,7 @@ class Ribs:
         """Rows of the topics that the tables read; others are ignored."""
         if isinstance(message, Synced):
             if message.topic is InterfaceState and not self.scopes.known:
-                self.scopes.known = True
+                self._known()
                 return self._touched(now)
             if message.topic in _INPUTS:
                 self._inputs.add(message.topic)
@@ -397,6 +397,10 @@ class Ribs:
             return []
         action(message.table, message.rows)
         return self._touched(now)
+
+    def _known(self) -> None:
+        self.scopes.known, self.labels.before_only = True, False
+        self.labels.look_again()
 
     def _next_hops(self, _table: str, rows: Mapping[Any, Any]) -> None:
         self.hops.receive(rows)
@@ -689,7 +693,7 @@ class Ribs:
         if self._sync_at is not None and (now >= self._sync_at or self._converged()):
             self._sync_at = None
             self._synced = True
-            self.scopes.known = True
+            self._known()
             self.labels.forget_before()
             if self.labels.rows:
                 self._due = now

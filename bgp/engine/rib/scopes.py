@@ -45,16 +45,17 @@ class Scopes:
 
     @property
     def scope(self) -> frozenset[str]:
-        """Of all labels, while the neighbours are of one kind."""
-        if self._counts:
-            return frozenset().union(*self._counts)
-        protects = self._protected or any(one.protected for one in self._profiles.values())
-        return PROTECTED if protects or not self.known else OPEN
+        """Of all labels, unless they are told `apart`."""
+        return PROTECTED if self._protects or not self.known else OPEN
 
     @property
-    def mixed(self) -> bool:
-        """Whether there are neighbours of both kinds."""
-        return len(self._counts) > 1
+    def apart(self) -> bool:
+        """Whether labels differ: the node protects something, and has neighbours who send in clear."""
+        return self._protects and OPEN in self._counts
+
+    @property
+    def _protects(self) -> bool:
+        return bool(self._protected) or any(one.protected for one in self._profiles.values())
 
     def kind(self, address: bytes) -> frozenset[str]:
         """By what a neighbour sends; nothing while that is not known."""

@@ -41,13 +41,13 @@ from stack.events import (
     Via,
     VrfState,
 )
-from stack.routing.engine.interfaces import Derived, Interfaces, derived_routes
+from stack.routing.engine.interfaces import Derived, Interfaces, derived_routes, fails_closed
 from stack.routing.engine.offers import Offer, Offers, is_receive
 from stack.routing.engine.resolver import RECURSION, CandidateRef, Node, Resolution, Resolver
 from stack.tables.fib import FibTable, FibWriter, Leaf, LeafKind
 from stack.tables.interface import InterfaceTable
 from stack.tables.nexthop import NextHop, NextHopTable
-from stack.tables.rib import Candidate, Entry, RibTable, RibWriter
+from stack.tables.rib import Candidate, Entry, RibTable, RibWriter, preferred
 from stack.tables.table import Writer
 
 __all__ = ["L3VPN", "TURN", "Engine", "Log", "Output", "Publish"]
@@ -289,6 +289,8 @@ class Engine:
             if old is not None and new is not None and old.row.point_to_point != new.row.point_to_point:
                 for derived in before & after:  # their leaves differ
                     self._spoil(derived.vrf, (derived.prefix,))
+            for ref in self.resolver.refused:
+                self._spoil(ref.vrf, (ref.prefix,))  # whether it is dropped or left out depends on interfaces
         outputs.append(Publish(InterfaceState, {name: new for name, (_, new) in changes.items()}))
 
     def _offer_derived(self, derived: Derived, names: set[str], now: float) -> None:
@@ -385,8 +387,8 @@ class Engine:
     def _judge_rivals(self, vrf: str, prefix: Prefix, offers: tuple[Offer, ...], now: float) -> Selected | None:
         judged = [self._judge(vrf, prefix, offer) for offer in offers]
         plain = [(c, leaf) for c, leaf in judged if not c.route.override]
-        usable = [(c, leaf) for c, leaf in plain if c.usable]
-        best = next(((c, leaf) for c, leaf in usable if not c.reason), next(iter(usable), None))
+        first = preferred(c for c, _ in plain if c.usable)
+        best = next(((c, leaf) for c, leaf in plain if c is first), None)
         override = next(((c, leaf) for c, leaf in judged if c.route.override and c.usable and not c.reason), None)
         if best is None:
             self.rib_writer.put(vrf, prefix, Entry(tuple([c for c, _ in plain])))
@@ -401,7 +403,9 @@ class Engine:
         """Whether an owner's route leads anywhere, and by which way."""
         owner, route, since, nodes = offer
         if self.resolver.refused and CandidateRef(vrf, prefix, owner) in self.resolver.refused:
-            return Candidate(owner, route, 0, False, RECURSION, since), _DISCARD
+            # What it would carry into the tunnel besides the tunnel's own packets must not go round it in clear.
+            held = any(map(self._leads_into_protected, route.vias))
+            return Candidate(owner, route, 0, held, RECURSION, since), _DISCARD
         if not nodes:
             return Candidate(owner, route, 0, True, "", since), _DISCARD
         if owner in _DERIVED:
@@ -418,6 +422,10 @@ class Engine:
         if closed is not None:
             return Candidate(owner, route, closed.next_hop, True, reason, since), closed
         return Candidate(owner, route, 0, False, reason, since), _DISCARD
+
+    def _leads_into_protected(self, via: Via) -> bool:
+        interface = self.interfaces.current.get(via.interface)
+        return interface is not None and fails_closed(interface)
 
     def _judge_derived(self, prefix: Prefix, offer: Offer) -> tuple[Candidate, Leaf]:
         """Connected and local routes stand while their interface is up, whoever is or is not behind it."""

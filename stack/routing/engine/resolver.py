@@ -28,6 +28,7 @@ from stack.addr import LabelStack, Prefix, ReservedLabel, format_address
 from stack.events import AdjacencyKey, AdjacencyRow, Interface, InterfaceKind, NextHopKey, ProfileRow, Via
 from stack.routing.engine.interfaces import fails_closed
 from stack.routing.engine.offers import Offer, Offers, Watched, is_receive
+from stack.tables.rib import HOSTS
 
 __all__ = ["MAX_RECURSION", "RECURSION", "CandidateRef", "Node", "Resolution", "Resolver"]
 
@@ -388,12 +389,14 @@ class Resolver:
 
     def _entry(self, frame: _Frame, prefix: Prefix, offers: tuple[Offer, ...]) -> Steps:
         """The best candidate that leads somewhere; where there is one, an override that does takes its place. One that is
-        closed counts if there is no other."""
+        closed counts if there is no other but what the host has of its own."""
         reason, closed = "", None
         for offer in offers:
             if offer.route.override:
                 continue
             found = yield from self._candidate(frame, prefix, offer)
+            if found.usable and closed is not None and offer.route.kind == HOSTS:
+                break
             if found.usable:
                 for other in offers:
                     if other.route.override:

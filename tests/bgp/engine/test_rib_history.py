@@ -237,9 +237,8 @@ def labels_come_back_as_they_were_given(world: Steady, facts: Facts) -> None:
             for _, hop, labels in world.peers[key].received.values()
             if labels == (LABELS[fec],) and hop == "198.51.100.1"
         }
-        everybody = set(kinds.values())
-        if len(everybody) < 2:
-            assert request.scope == next(iter(everybody), PROTECTED if facts.protected else OPEN)
+        if not facts.protected or OPEN not in kinds.values():
+            assert request.scope == (PROTECTED if facts.protected else OPEN)
         else:
             assert request.scope == (frozenset().union(*holders) or PROTECTED), (fec, holders)
 

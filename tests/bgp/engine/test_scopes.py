@@ -147,7 +147,7 @@ def test_T03_rfc4023_8_1_a_label_that_only_protected_neighbours_were_given() -> 
     one, guarded, plain = mixed()
     assert scopes_of(one) == {"10.1.0.0/16": PROTECTED, "10.2.0.0/16": OPEN | PROTECTED}
     one.down(guarded)
-    assert scopes_of(one) == {"10.1.0.0/16": OPEN, "10.2.0.0/16": OPEN}, "one kind only: no need to look at each"
+    assert scopes_of(one) == {"10.1.0.0/16": PROTECTED, "10.2.0.0/16": OPEN}, "it will be back"
     spoke(one, 3)
     assert scopes_of(one) == {"10.1.0.0/16": PROTECTED, "10.2.0.0/16": OPEN | PROTECTED}
     one.down(plain)
@@ -190,6 +190,15 @@ def test_T03_our_labels_for_others_routes_too() -> None:
     reach(one, "192.0.2.9", "Ethernet0/0")
     swaps = {str(f.prefix): r.scope for f, r in one.state[LabelWanted][""].items() if isinstance(f, SwapFec)}
     assert swaps == {"10.1.0.0/16": PROTECTED, "10.9.0.0/16": OPEN | PROTECTED}
+
+
+def test_T03_a_protected_neighbours_session_flaps_and_its_labels_are_not_taken_in_clear() -> None:
+    one, guarded, _ = mixed()
+    for _ in range(3):
+        one.down(guarded)
+        assert scopes_of(one)["10.1.0.0/16"] == PROTECTED
+        guarded = spoke(one, 3)
+        assert scopes_of(one)["10.1.0.0/16"] == PROTECTED
 
 
 def test_a_neighbour_that_is_away_for_a_restart_may_go_on_sending_in_clear() -> None:
@@ -258,13 +267,19 @@ def restarted(stood: frozenset[str]) -> World:
 def test_S01_T03_after_a_restart_labels_stay_as_they_were_until_the_neighbours_are_back(stood: frozenset[str]) -> None:
     """Never wider than before: what only protected neighbours had is not taken in clear for a moment."""
     one = restarted(stood)
-    assert scopes_of(one) == {"10.1.0.0/16": stood | PROTECTED, "10.2.0.0/16": PROTECTED}, "nothing is known yet"
+    assert scopes_of(one) == {"10.1.0.0/16": stood, "10.2.0.0/16": PROTECTED}, "nothing is known yet"
     interface(one, "Virtual-Template1", "default", InterfaceKind.TEMPLATE)
     one.perform(one.ribs.receive(Synced(InterfaceState, "routing", 1), one.now))
+    keep_from(one, "10.1.0.0/16")
+    interface(one, "Ethernet0/0", kind=InterfaceKind.ETHERNET)
+    one.peer("192.0.2.1", route_map_out="M")
+    reach(one, "192.0.2.1", "Ethernet0/0")
+    one.run()
+    assert scopes_of(one) == {"10.1.0.0/16": stood | PROTECTED, "10.2.0.0/16": OPEN}
     spoke(one, 3)
-    assert scopes_of(one) == {"10.1.0.0/16": stood | PROTECTED, "10.2.0.0/16": PROTECTED}
+    assert scopes_of(one) == {"10.1.0.0/16": stood | PROTECTED, "10.2.0.0/16": OPEN | PROTECTED}
     one.pass_time(SYNC_WITHIN + 1)
-    assert scope(one) == PROTECTED
+    assert scopes_of(one) == {"10.1.0.0/16": PROTECTED, "10.2.0.0/16": OPEN | PROTECTED}
 
 
 def test_S01_after_a_restart_of_a_node_without_protection_new_labels_are_open_as_soon_as_that_is_known() -> None:

@@ -177,6 +177,39 @@ def test_T04_a_tunnel_that_is_down_is_no_reason_not_to_find_its_own_far_end() ->
     assert (answer.usable, answer.interface) == (True, "Ethernet0/0")
 
 
+def test_E04_a_route_that_is_refused_since_it_leads_into_itself_is_no_way_out_in_clear() -> None:
+    """It would carry the tunnel's own packets into the tunnel; these go by the default route, and nothing else does."""
+    rig = Rig().give(*CORE, DEFAULT, *tunnel(), route("198.51.100.0/24", via(interface="Tunnel5")))
+    leaf = rig.leaf("198.51.100.9")
+    assert leaf.kind is LeafKind.DISCARD
+    assert rig.reason("198.51.100.0/24") == "routing recursion"
+    for protection in ("", "gold"):
+        rig.give(*tunnel(protection=protection))
+        expected = LeafKind.DISCARD if protection else LeafKind.FORWARD
+        assert rig.leaf("198.51.100.9").kind is expected
+
+
+def test_E04_a_default_route_that_the_host_has_of_its_own_takes_nothing_over() -> None:
+    """As of DHCP's: nobody configured it for that. One that is configured, with a distance, does."""
+    kernel = route("0.0.0.0/0", via("10.0.12.2"), owner="tunnel", distance=254)
+    kernel = (*kernel[:4], kernel[4]._replace(kind="kernel"))
+    far = route("198.51.100.7/32", via("10.0.12.2"))
+    default = route("0.0.0.0/0", via(interface="Tunnel5"))
+    rig = Rig().give(*CORE, kernel, far, default, *tunnel(), wanted("203.0.113.9"), wanted("198.51.100.7"))
+    assert leads(rig, "203.0.113.9") == (LeafKind.FORWARD, AdjacencyKey("Tunnel5"), WHY)
+    assert rig.answer("203.0.113.9").closed
+    assert rig.answer("198.51.100.7").usable
+    rig.take(far)
+    assert rig.answer("198.51.100.7").usable, "its own packets go by what the host has"
+    assert rig.leaf("203.0.113.9").kind is LeafKind.DISCARD
+    rig.give(
+        far,
+        route("0.0.0.0/0", via("10.0.12.3"), owner="static 250", distance=250),
+        neighbour("Ethernet0/0", "10.0.12.3"),
+    )
+    assert leads(rig, "203.0.113.9")[1] == AdjacencyKey("Ethernet0/0", A("10.0.12.3"))
+
+
 def test_E04_a_neighbour_is_closed_or_not_as_its_tunnel_is_protected_now() -> None:
     """An L3VPN profile gets and loses its protection while nobody can be sent to."""
     rig = Rig().give(

@@ -8,7 +8,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stack.events import AdjacencyWanted, InterfaceKind, NextHopState, RouteSelected
+from stack.events import AdjacencyWanted, InterfaceKind, NextHopState, Route, RouteSelected
 from tests.stack.routing.rig import (
     CORE,
     MGRE,
@@ -60,6 +60,8 @@ POOL: tuple[Item, ...] = (
     profile("core", usable=False, reason="no source"),
     profile("other", vrf="red"),
     route("0.0.0.0/0", via("10.0.12.2")),
+    route("0.0.0.0/0", via(interface="Tunnel5"), owner="static 5", distance=5),
+    (*route("0.0.0.0/0", owner="tunnel")[:4], Route(254, (via("10.0.12.2"),), "kernel")),
     route("0.0.0.0/0", via("10.0.12.3"), owner="bgp", distance=20),
     route("198.51.100.0/24", via(interface="Tunnel5")),
     route("198.51.100.7/32", via("10.5.0.2"), owner="bgp", distance=20),

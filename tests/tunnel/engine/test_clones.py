@@ -16,12 +16,14 @@ from stack.events import (
     AdjacencyKey,
     AdjacencyState,
     BindingOffered,
+    Delta,
     InterfaceKind,
     InterfaceOffered,
     InterfaceRow,
     InterfaceState,
     LinkState,
     NextHopKey,
+    NextHopRow,
     NextHopState,
     NextHopWanted,
     ProtectedRow,
@@ -39,6 +41,8 @@ from stack.tables.nexthop import NextHop
 from tests.tunnel.engine.clones import CONFIG, GATEWAY, HUB, OVERLAY, TEMPLATE, Hub, lines_run, overlay, spoke
 from tunnel.config import TunnelConfig, TunnelInterface, TunnelMode
 from tunnel.engine import tunnels
+from tunnel.engine.ledger import TELL_EVERY
+from tunnel.show import refused
 
 ONE = "Virtual-Access1"
 HOST = Prefix.host(overlay(1))
@@ -210,6 +214,54 @@ def test_clones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         one.up(number)
     assert len(one.rows(InterfaceOffered)) == 3
     assert set(one.tunnel.snapshot().refused_access) == {"Virtual-Access4", "Virtual-Access5"}
+    one.down(2)
+    assert set(one.tunnel.snapshot().refused_access) == {"Virtual-Access5"}, "who waited longest has the room"
+    assert one.rows(InterfaceState, "routing")["Virtual-Access4"].up
+    one.down(5)
+    one.down(1)
+    assert one.tunnel.snapshot().refused_access == {}
+    assert set(one.rows(InterfaceOffered)) == {"Virtual-Access3", "Virtual-Access4"}
+
+
+def test_thousands_of_refusals_are_a_few_lines_in_the_log_and_all_in_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnels, "MAX_CLONES", 0)
+    one = hub()
+    one.logs.clear()
+    for number in range(1, 201):
+        one.up(number)
+    [first] = one.logs
+    assert first.fields["name"] == ONE
+    assert "in_all" not in first.fields
+    due = one.tunnel.deadline()
+    assert due is not None
+    assert due <= one.now + TELL_EVERY
+    one.now = due
+    one.run()
+    assert [(log.fields["name"], log.fields["in_all"]) for log in one.logs[1:]] == [("Virtual-Access2", 199)]
+    one.now += TELL_EVERY
+    one.run()
+    assert (len(one.logs), one.tunnel.deadline()) == (2, None), "nothing new, nothing said"
+    shown = refused(one.tunnel.snapshot())
+    assert len(shown.value["virtual-access"]) == 200
+    assert "  and 150 more" in shown.text.splitlines()
+
+
+def test_tunnels_that_lead_into_themselves_are_a_few_lines_in_the_log() -> None:
+    one = hub()
+    for number in range(1, 41):
+        one.up(number)
+    one.logs.clear()
+    for _ in range(3):
+        for state in (True, False):
+            rows = {
+                NextHopKey("", spoke(n)): NextHopRow(True, "", 0, f"Virtual-Access{n}" if state else "Ethernet0/0", 1)
+                for n in range(1, 41)
+            }
+            one.tunnel.receive(Delta(NextHopState, "routing", 1, "", rows), one.now)
+            for output in one.tunnel.settle(one.now):
+                one._perform(output)
+    assert [log.event for log in one.logs] == ["recursive routing"]
+    assert one.logs[0].fields["in_all"] == 40
 
 
 def test_a_template_that_is_shut_takes_its_clones_down() -> None:

@@ -45,6 +45,7 @@ from stack.events import (
     SourceOffered,
     SourceRow,
     Topic,
+    TunnelProtected,
     Via,
     VrfState,
 )
@@ -83,6 +84,15 @@ CONFIGS = [
             "Virtual-Template1": TunnelInterface("Virtual-Template1", "Loopback0", key=5),
         },
     ),
+    TunnelConfig({"p": L3vpnProfile("p", "Loopback0", protection="gold")}),
+    TunnelConfig(
+        {},
+        {
+            "Tunnel0": TunnelInterface("Tunnel0", "Ethernet0/0", destination=PE3),
+            "Tunnel7": TunnelInterface("Tunnel7", source_address=US, destination=PE3, vrf="red"),
+            "Virtual-Template1": TunnelInterface("Virtual-Template1"),
+        },
+    ),
     TunnelConfig(
         {"p": L3vpnProfile("p", "Loopback0", protection="ipsec")},
         {
@@ -108,13 +118,38 @@ SHAPES: Mapping[str, tuple[K, str, dict[bytes, int]]] = {
 DEVICES = {"e0": Device("e0", 2, MAC, 1500, up=True), "e1": Device("e1", 3, MAC, 1400, up=True)}
 
 
-def interface(name: str, *, up: bool, bare: bool, mpls: bool, protected: bool = False, mtu: int = 1500) -> Interface:
-    kind, vrf, addresses = SHAPES[name]
+MOVED = {"Loopback0": {a("203.0.113.7"): 32}, "Ethernet0/0": {a("10.9.0.5"): 30}, "Tunnel0": {a("10.1.1.7"): 32}}
+"""Other addresses than the usual ones: renumbered, or negotiated anew."""
+
+
+def interface(
+    name: str,
+    *,
+    up: bool,
+    addressed: str,
+    mpls: bool,
+    protection: str = "",
+    mtu: int = 1500,
+    carrier: bool = True,
+    vrf: str | None = None,
+) -> Interface:
+    kind, usual, addresses = SHAPES[name]
     device = {"Ethernet0/0": "e0", "Ethernet0/1": "e1", "Ethernet0/2": "tun2"}.get(name, "")
-    protection = "ipsec" if protected and kind in (K.TUNNEL, K.TEMPLATE) else ""
-    row = InterfaceRow(name, kind, vrf, device=device, mpls=mpls, admin_up=up, protection=protection)
-    owned = {} if bare else {address: AddressRow(length) for address, length in addresses.items()}
-    return Interface(row, 1, up, mtu, MAC if kind is K.ETHERNET else b"", owned, "" if up else "administratively down")
+    tunnel = kind in (K.TUNNEL, K.TEMPLATE)
+    row = InterfaceRow(
+        name,
+        kind,
+        vrf if vrf is not None and kind is K.TUNNEL else usual,
+        device=device,
+        mpls=mpls,
+        admin_up=up,
+        protection=protection if tunnel else "",
+        negotiated=tunnel and addressed == "moved",
+    )
+    mine = {"bare": {}, "moved": MOVED.get(name, addresses)}.get(addressed, addresses)
+    owned = {address: AddressRow(length) for address, length in mine.items()}
+    reason = "" if up and carrier else "no carrier" if up else "administratively down"
+    return Interface(row, 1, not reason, mtu, MAC if kind is K.ETHERNET else b"", owned, reason)
 
 
 INTERFACES = st.sampled_from(sorted(SHAPES)).flatmap(
@@ -125,10 +160,12 @@ INTERFACES = st.sampled_from(sorted(SHAPES)).flatmap(
             interface,
             st.just(name),
             up=st.booleans(),
-            bare=st.booleans(),
+            addressed=st.sampled_from(["", "bare", "moved"]),
             mpls=st.booleans(),
-            protected=st.booleans(),
+            protection=st.sampled_from(["", "ipsec", "ipsec", "gold"]),
             mtu=st.sampled_from([1400, 1500]),
+            carrier=st.sampled_from([True, True, False]),
+            vrf=st.sampled_from([None, None, "", "red"]),
         ),
     )
 )
@@ -259,6 +296,7 @@ class Told:
             self.engine.host_state,
             {row.key for row in self.engine.neighbours.snapshot()},
             self.engine.endpoints.snapshot({}),
+            self.engine.tunnels.refused,
         )
 
 
@@ -386,6 +424,30 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.told.adjacencies == self.told.engine.adjacencies
         assert self.told.receptions == self.told.engine.receptions
 
+    @invariant()
+    def fails_closed(self) -> None:
+        """Whatever happened: a protected neighbour is sent to by its SA or not at all, and what it sends comes by ESP."""
+        engine = self.told.engine
+        profiles = {p.row.tunnel: p.profile.protection for p in engine.provisions.values() if p.row.tunnel}
+        protection = {
+            name: profiles.get(name, one.row.protection)
+            for name, one in engine.interfaces.items()
+            if one.row.kind is K.TUNNEL
+        }
+        states = self.rows.get((SaState, "ikev2"), {})
+        for row in engine.adjacencies.values():
+            if wanted := protection.get(row.key.interface, ""):
+                assert row.sa is not None
+                assert (row.protection, row.sa.interface) == (wanted, row.key.interface)
+                assert not row.complete or states[row.sa].up
+            else:
+                assert (row.protection, row.sa) == ("", None)
+        for reception in engine.receptions.values():
+            guarded = bool(protection.get(reception.interface))
+            assert (reception.protected, reception.scope == "protected") == (guarded, guarded)
+        told = {name: row.profile for name, row in self.told.said.get((TunnelProtected, ""), {}).items()}
+        assert told.items() <= {name: one for name, one in protection.items() if one}.items()
+
 
 TestEngineMachine = EngineMachine.TestCase
-TestEngineMachine.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestEngineMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -217,6 +217,29 @@ def test_ports_close_when_interfaces_and_vrfs_go():
     run(play())
 
 
+def test_whoever_gets_the_name_of_an_interface_that_went_does_not_inherit_its_counts():
+    async def play() -> None:
+        node = Node()
+        node.fill()
+        supervisor = node.supervisor()
+        await asyncio.sleep(0.01)
+        service: ForwarderService = supervisor.service("forwarder")
+        counters = service.forwarder.counters
+        for name in ("TUN0", "Ethernet0/0"):
+            counters.into(name)[0] = counters.out_of(name)[0] = 5
+        node.seat.publish(InterfaceState, {"TUN0": None})  # it is back before anybody looked: it is the same one
+        await asyncio.sleep(0.01)
+        assert counters.into("TUN0")[0] == 5
+        node.w["interfaces"].remove("TUN0")
+        node.seat.publish(InterfaceState, {"TUN0": None})
+        await asyncio.sleep(0.01)
+        assert (counters.into("TUN0"), counters.out_of("TUN0")) == ([0, 0], [0, 0])
+        assert counters.into("Ethernet0/0")[0] == 5
+        await supervisor.stop()
+
+    run(play())
+
+
 def test_a_port_that_the_host_refuses_is_tried_again():
     async def play() -> None:
         node = Node()
