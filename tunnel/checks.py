@@ -27,6 +27,7 @@ def check_tunnel(config: Sections) -> Iterator[Said]:
             yield from _profile(profile, line, config[NodeConfig].interfaces.get(profile.source))
     for one in tunnel.tunnels.values():
         yield from _interface(one)
+    yield from _alike(tunnel, config[NodeConfig])
     for interface in config[NodeConfig].interfaces.values():
         if interface.protection:
             line = f"tunnel protection ipsec profile {interface.protection}"
@@ -35,6 +36,19 @@ def check_tunnel(config: Sections) -> Iterator[Said]:
         if binding.local is not None:
             where = f"{format_address(binding.prefix.network)} {netmask(binding.prefix.length)}"
             yield Claim("static-label", str(binding.local), f"mpls static binding ipv4 {where}", binding.local)
+
+
+def _alike(tunnel: TunnelConfig, node: NodeConfig) -> Iterator[Said]:
+    """IKE knows a tunnel by its ends: the selectors of two with the same ends are the same, and GRE's key is inside."""
+    ends: dict[tuple[str, bytes, bytes], str] = {}
+    for one in tunnel.tunnels.values():
+        interface = node.interfaces.get(one.name)
+        if interface is None or not interface.protection or not one.destination:
+            continue
+        other = ends.setdefault((one.source, one.source_address, one.destination), one.name)
+        if other != one.name:
+            text = f"{one.name} and {other} have the same ends: IKE cannot tell their security associations apart"
+            yield Finding("error", text, f"tunnel destination {format_address(one.destination)}")
 
 
 def _profile(profile: L3vpnProfile, line: str, source: InterfaceConfig | None) -> Iterator[Said]:

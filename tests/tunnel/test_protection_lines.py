@@ -111,3 +111,11 @@ def test_a_transport_vrf_is_not_ignored() -> None:
     tunnel = Config.from_ios(text)[TunnelConfig].tunnels["Tunnel0"]
     fault, source = tunnel_source(tunnel, {})
     assert (fault, source) == ("tunnel vrf red: a tunnel's own packets travel in the default VRF only", b"")
+
+
+def test_two_protected_tunnels_with_the_same_ends_are_an_error() -> None:
+    second = SPOKE[SPOKE.index("interface Tunnel0") :].replace("Tunnel0", "Tunnel1")
+    why = "error: Tunnel1 and Tunnel0 have the same ends: IKE cannot tell their security associations apart"
+    assert why in findings(SPOKE + second)
+    assert why not in findings(SPOKE + second.replace("172.16.0.1", "172.16.0.9"))
+    assert why not in findings(SPOKE + second.replace(" tunnel protection ipsec profile default\n", ""))
