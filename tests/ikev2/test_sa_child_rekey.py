@@ -42,7 +42,7 @@ from tests.ikev2.pair import (
 # --- one rekey, alone -----------------------------------------------------------------------------------------------------
 
 
-def test_rfc7296_1_3_3_regular_rekey():
+def test_I13_rfc7296_1_3_3_regular_rekey():
     # A: N(REKEY_SA), N(TRANSPORT), SA, Ni, TSi, TSr  -->
     #                                               <-- N(TRANSPORT), SA, Nr, TSi, TSr
     # A: D(old)                                     -->
@@ -80,7 +80,7 @@ def test_rfc7296_1_3_3_regular_rekey():
     assert not b.downs
 
 
-def test_rekey_by_the_responder():
+def test_I13_rekey_by_the_responder():
     #    <-- N(REKEY_SA), SA, Ni, TSi, TSr      B rekeys what A has made
     #    --> SA, Nr, TSi, TSr
     #    <-- D(old)
@@ -96,7 +96,7 @@ def test_rekey_by_the_responder():
     assert pair.b.ups[0].replaces == old
 
 
-def test_responder_switches_with_the_first_packet_on_the_new_sa():
+def test_I13_responder_switches_with_the_first_packet_on_the_new_sa():
     # A: REKEY  -->
     #           <-- response
     # A: D(old) --X  lost; A's packets go by the new SA, so B knows that its answer arrived
@@ -117,7 +117,7 @@ def test_responder_switches_with_the_first_packet_on_the_new_sa():
     settle(pair)
 
 
-def test_responder_switches_after_a_while_if_nothing_shows_that_it_may():
+def test_I13_responder_switches_after_a_while_if_nothing_shows_that_it_may():
     # A: REKEY  -->
     #           <-- response; then A says nothing, and sends nothing
     pair = Pair.up()
@@ -133,7 +133,7 @@ def test_responder_switches_after_a_while_if_nothing_shows_that_it_may():
     assert len(b.ups) == 1
 
 
-def test_answer_lost_and_asked_again():
+def test_I13_answer_lost_and_asked_again():
     # A: REKEY  -->
     #           X-- response
     # A: REKEY  -->   the same octets: B makes nothing, and gives the same answer
@@ -152,7 +152,7 @@ def test_answer_lost_and_asked_again():
     settle(pair)
 
 
-def test_answer_that_comes_twice_is_taken_once():
+def test_I13_answer_that_comes_twice_is_taken_once():
     # A: REKEY  -->
     #           <-- response
     #           <-- response   no request waits for it
@@ -167,7 +167,7 @@ def test_answer_that_comes_twice_is_taken_once():
     settle(pair)
 
 
-def test_request_that_comes_late_and_twice():
+def test_I13_request_that_comes_late_and_twice():
     # A: REKEY  --\
     #             \-> (after 2 s, with what was sent again in between)
     pair = Pair.up()
@@ -183,7 +183,7 @@ def test_request_that_comes_late_and_twice():
     settle(pair)
 
 
-def test_dropped_delete_is_repeated():
+def test_I13_dropped_delete_is_repeated():
     # A: REKEY  -->
     #           <-- response
     # A: D(old) --X
@@ -198,7 +198,7 @@ def test_dropped_delete_is_repeated():
     settle(pair)
 
 
-def test_dropped_answer_to_delete():
+def test_I13_dropped_answer_to_delete():
     # A: D(old) -->
     #           X-- D(old)
     # A: D(old) -->   B has nothing to delete any more, and says again what it said
@@ -214,7 +214,7 @@ def test_dropped_answer_to_delete():
     settle(pair)
 
 
-def test_many_rekeys_in_a_row_by_both():
+def test_I13_many_rekeys_in_a_row_by_both():
     pair = Pair.up()
     for turn in range(6):
         (pair.a if turn % 2 else pair.b).rekey_child()
@@ -228,7 +228,7 @@ def test_many_rekeys_in_a_row_by_both():
 # --- proposals, groups ----------------------------------------------------------------------------------------------------
 
 
-def test_pfs():
+def test_I13_pfs():
     # A: N(REKEY_SA), SA, Ni, KEi, TSi, TSr  -->
     #                                        <-- SA, Nr, KEr, TSi, TSr
     pair = Pair.up(proposals=proposals(pfs=19))
@@ -242,7 +242,7 @@ def test_pfs():
     assert pair.b.child.agreed.group == 19
 
 
-def test_pfs_invalid_ke_then_the_group_that_the_peer_wants():
+def test_I13_pfs_invalid_ke_then_the_group_that_the_peer_wants():
     # A: N(REKEY_SA), SA(19, 31), Ni, KEi(19)  -->
     #                                          <-- N(INVALID_KE_PAYLOAD, 31)
     # A: N(REKEY_SA), SA(19, 31), Ni, KEi(31)  -->
@@ -262,7 +262,7 @@ def test_pfs_invalid_ke_then_the_group_that_the_peer_wants():
     settle(pair)
 
 
-def test_I06_invalid_ke_for_a_group_that_was_not_offered():
+def test_I13_I06_invalid_ke_for_a_group_that_was_not_offered():
     # A: N(REKEY_SA), SA(19), KEi(19)  -->
     #                                  <-- N(INVALID_KE_PAYLOAD, 31)   A did not offer 31: it has failed, the old SA goes on
     pair = Pair.up(proposals=proposals(pfs=19))
@@ -274,7 +274,7 @@ def test_I06_invalid_ke_for_a_group_that_was_not_offered():
     assert pair.a.packet()
 
 
-def test_I06_invalid_ke_again_and_again_ends():
+def test_I13_I06_invalid_ke_again_and_again_ends():
     # A: KEi(19) -->  <-- N(INVALID_KE_PAYLOAD, 31)
     # A: KEi(31) -->  <-- N(INVALID_KE_PAYLOAD, 19)
     # A: KEi(19) -->  <-- N(INVALID_KE_PAYLOAD, 31)  ... three times, then no more
@@ -295,7 +295,7 @@ def test_I06_invalid_ke_again_and_again_ends():
     assert pair.a.child.state is ChildState.INSTALLED
 
 
-def test_several_proposals_the_responders_order_decides():
+def test_I13_several_proposals_the_responders_order_decides():
     # A: SA(aes-gcm-128 | aes-gcm-256) -->
     #                                  <-- SA(2: aes-gcm-256)   B's first
     weak, strong = TransformSet("w", Cipher.AES_GCM_128), TransformSet("s", Cipher.AES_GCM_256)
@@ -309,7 +309,7 @@ def test_several_proposals_the_responders_order_decides():
     settle(pair)
 
 
-def test_E05_no_proposal_chosen_and_the_old_sa_ends_at_its_hard_lifetime():
+def test_I13_E05_no_proposal_chosen_and_the_old_sa_ends_at_its_hard_lifetime():
     # A: REKEY -->
     #          <-- N(NO_PROPOSAL_CHOSEN)
     # ... again after a while, and again; at the hard lifetime the old SA is gone at both ends, and nothing is sent
@@ -335,7 +335,7 @@ def test_E05_no_proposal_chosen_and_the_old_sa_ends_at_its_hard_lifetime():
     assert pair.a.current.state is pair.b.current.state is State.ESTABLISHED
 
 
-def test_I15_answer_with_an_algorithm_that_was_not_offered():
+def test_I13_I15_answer_with_an_algorithm_that_was_not_offered():
     # A: REKEY(gcm-256) -->
     #                   <-- SA(gcm-128), forged by a broken peer: A deletes what B has made, and the old SA goes on
     pair = Pair.up()
@@ -360,7 +360,7 @@ def test_I15_answer_with_an_algorithm_that_was_not_offered():
 
 
 @pytest.mark.parametrize("spi", [b"\0\0\0\0", b"\0\0\0\1", b"\0\0\1", b""])
-def test_I14_spi_zero_or_reserved_is_refused_both_ways(spi):
+def test_I13_I14_spi_zero_or_reserved_is_refused_both_ways(spi):
     pair = Pair.up()
     pair.a.rekey_child()
     request = hold(pair, REKEY)
@@ -387,7 +387,7 @@ def test_I14_spi_zero_or_reserved_is_refused_both_ways(spi):
 # --- selectors ------------------------------------------------------------------------------------------------------------
 
 
-def test_I14_a_rekey_does_not_widen_the_selectors():
+def test_I13_I14_a_rekey_does_not_widen_the_selectors():
     # A: REKEY, TSi = 0.0.0.0-255.255.255.255 -->
     #                                         <-- TSi = what the old SA had
     pair = Pair.up()
@@ -403,7 +403,7 @@ def test_I14_a_rekey_does_not_widen_the_selectors():
     assert [p.selectors for p in answer if isinstance(p, TrafficSelectors)] == [host(A), host(B)]
 
 
-def test_I14_an_answer_with_wider_selectors_is_refused():
+def test_I13_I14_an_answer_with_wider_selectors_is_refused():
     # A: REKEY -->
     #          <-- TSr = everything: A deletes that SA and keeps the old one
     pair = Pair.up()
@@ -423,7 +423,7 @@ def test_I14_an_answer_with_wider_selectors_is_refused():
     settle(pair)
 
 
-def test_I14_rekey_with_selectors_outside_the_old_ones():
+def test_I13_I14_rekey_with_selectors_outside_the_old_ones():
     # A: REKEY, TSi = 192.0.2.1 -->
     #                           <-- N(TS_UNACCEPTABLE)
     pair = Pair.up()
@@ -461,7 +461,7 @@ def test_I14_rekey_with_selectors_outside_the_old_ones():
     ids=["Ni_a lowest", "Nr_a lowest", "Ni_b lowest", "Nr_b lowest"],
 )
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_rfc7296_2_8_1_collision_the_lowest_nonce_loses(nonces, winner, order):
+def test_I13_rfc7296_2_8_1_collision_the_lowest_nonce_loses(nonces, winner, order):
     pair = Pair.up()
     a, b = pair.a, pair.b
     a.script.extend(nonces[:2])
@@ -496,7 +496,7 @@ def test_rfc7296_2_8_1_collision_the_lowest_nonce_loses(nonces, winner, order):
 
 
 @pytest.mark.parametrize("winner", ["a", "b"])
-def test_collision_with_pfs(winner):
+def test_I13_collision_with_pfs(winner):
     pair = Pair.up(proposals=proposals(pfs=19))
     pair.a.script.append(LOW if winner == "b" else HIGH)
     pair.b.script.append(HIGH if winner == "b" else LOW)
@@ -507,7 +507,7 @@ def test_collision_with_pfs(winner):
 
 
 @pytest.mark.parametrize("winner", ["a", "b"])
-def test_collision_delayed_response(winner):
+def test_I13_collision_delayed_response(winner):
     # A: REKEY      --\ /-- REKEY :B
     #              <---X--->
     # A: response   -->            B knows all four nonces; A does not yet
@@ -535,7 +535,7 @@ def test_collision_delayed_response(winner):
     assert not b.downs
 
 
-def test_collision_delayed_request_the_peer_has_finished():
+def test_I13_collision_delayed_request_the_peer_has_finished():
     # A: REKEY  --\            B does not hear of it
     #              <-- REKEY :B
     # A: response   -->        B is sure
@@ -559,7 +559,7 @@ def test_collision_delayed_request_the_peer_has_finished():
     assert not a.child.ours
 
 
-def test_collision_delayed_request_the_old_sa_is_being_deleted():
+def test_I13_collision_delayed_request_the_old_sa_is_being_deleted():
     # A: REKEY  --\
     #              <-- REKEY :B
     # A: response   -->
@@ -583,7 +583,7 @@ def test_collision_delayed_request_the_old_sa_is_being_deleted():
     assert len(a.ups) == 1
 
 
-def test_collision_delayed_request_and_the_answer_comes_after_the_delete():
+def test_I13_collision_delayed_request_and_the_answer_comes_after_the_delete():
     # As above, but N(TEMPORARY_FAILURE) is kept back until the old SA is gone.
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -602,7 +602,7 @@ def test_collision_delayed_request_and_the_answer_comes_after_the_delete():
     assert len(a.ups) == len(b.ups) == 1
 
 
-def test_collision_own_rekey_still_waits_in_the_queue():
+def test_I13_collision_own_rekey_still_waits_in_the_queue():
     # A has a liveness check under way, so its rekey waits; B's rekey comes first: A's is not needed any more.
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -618,7 +618,7 @@ def test_collision_own_rekey_still_waits_in_the_queue():
     assert [f.names for f in pair.log].count(REKEY) == 1
 
 
-def test_collision_the_losers_delete_is_lost():
+def test_I13_collision_the_losers_delete_is_lost():
     pair = Pair.up()
     a, b = pair.a, pair.b
     a.script.append(LOW)

@@ -36,7 +36,7 @@ def gone(pair):
     pair.nothing_left()
 
 
-def test_rfc7296_1_3_2_regular_rekey():
+def test_I13_rfc7296_1_3_2_regular_rekey():
     # A: SA, Ni, KEi  -->
     #                 <-- SA, Nr, KEr
     # A: D(IKE)       -->    by the old one
@@ -68,7 +68,7 @@ def test_rfc7296_1_3_2_regular_rekey():
     settle(pair)
 
 
-def test_rekey_by_the_responder_turns_the_roles():
+def test_I13_rekey_by_the_responder_turns_the_roles():
     #    <-- SA, Ni, KEi :B
     #    --> SA, Nr, KEr
     #    <-- D(IKE)
@@ -87,14 +87,14 @@ def test_rekey_by_the_responder_turns_the_roles():
     assert ours(pair.a)
 
 
-def test_rekey_again_and_again():
+def test_I13_rekey_again_and_again():
     pair = Pair.up()
     for turn in range(5):
         start(pair.a if turn % 2 else pair.b)
         settle(pair)
 
 
-def test_other_algorithms_after_the_rekey():
+def test_I13_other_algorithms_after_the_rekey():
     # The profile has changed: PRF, cipher and group differ. SKEYSEED is by the old PRF (2.18).
     pair = Pair.up()
     new = ike_proposals(IkeProposal("p", ("aes-cbc-256",), ("sha512",), groups=(19,)))
@@ -107,7 +107,7 @@ def test_other_algorithms_after_the_rekey():
     settle(pair)
 
 
-def test_invalid_ke_then_the_group_that_the_peer_wants():
+def test_I13_invalid_ke_then_the_group_that_the_peer_wants():
     # A: SA(19, 31), Ni, KEi(19)  -->
     #                             <-- N(INVALID_KE_PAYLOAD, 31)
     # A: SA(19, 31), Ni, KEi(31)  -->
@@ -127,7 +127,7 @@ def test_invalid_ke_then_the_group_that_the_peer_wants():
     assert ours(pair.a)
 
 
-def test_I06_invalid_ke_for_ever_ends():
+def test_I13_I06_invalid_ke_for_ever_ends():
     pair = Pair.up()
     pair.a.directory.proposals = ike_proposals(IkeProposal("p", ("aes-gcm-256",), groups=(31, 19)))
     sa = pair.a.current
@@ -144,7 +144,7 @@ def test_I06_invalid_ke_for_ever_ends():
     assert sa.rekey_at > pair.now
 
 
-def test_no_proposal_chosen_is_tried_again_until_the_end():
+def test_I13_no_proposal_chosen_is_tried_again_until_the_end():
     # A: SA, Ni, KEi  -->
     #                 <-- N(NO_PROPOSAL_CHOSEN)    again and again; at the end of its life the IKE SA is closed
     pair = Pair.up(a_terms={"lifetime": 300.0}, b_terms={"lifetime": 0.0})
@@ -159,7 +159,7 @@ def test_no_proposal_chosen_is_tried_again_until_the_end():
     gone(pair)
 
 
-def test_rekey_by_time():
+def test_I13_rekey_by_time():
     pair = Pair.up(a_terms={"lifetime": 1000.0}, b_terms={"lifetime": 1000.0}, lifetime=0.0)
     pair.advance(840)
     assert not pair.log
@@ -170,7 +170,7 @@ def test_rekey_by_time():
     pair.one_pair()
 
 
-def test_answer_lost():
+def test_I13_answer_lost():
     # A: SA, Ni, KEi  -->
     #                 X-- SA, Nr, KEr
     # A: SA, Ni, KEi  -->    the same octets: B makes no third IKE SA
@@ -185,7 +185,7 @@ def test_answer_lost():
     assert pair.b.current.spi_own == spi
 
 
-def test_delete_lost():
+def test_I13_delete_lost():
     # A: D(IKE)  --X
     # A: D(IKE)  -->
     pair = Pair.up()
@@ -197,7 +197,7 @@ def test_delete_lost():
     settle(pair)
 
 
-def test_delete_never_comes_and_the_other_end_says_it():
+def test_I13_delete_never_comes_and_the_other_end_says_it():
     # A: D(IKE)  --X--X--X   A lets go of the old one; after a while B says DELETE itself, and lets go too
     pair = Pair.up()
     start(pair.a)
@@ -229,7 +229,7 @@ def test_delete_never_comes_and_the_other_end_says_it():
     ids=["Ni_a lowest", "Nr_a lowest", "Ni_b lowest", "Nr_b lowest"],
 )
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_rfc7296_2_8_2_collision_the_lowest_nonce_loses(nonces, winner, order):
+def test_I13_rfc7296_2_8_2_collision_the_lowest_nonce_loses(nonces, winner, order):
     pair = Pair.up()
     a, b = pair.a, pair.b
     # A request draws nonce, key; an answer key, SPI, nonce.
@@ -259,7 +259,7 @@ def test_rfc7296_2_8_2_collision_the_lowest_nonce_loses(nonces, winner, order):
 
 
 @pytest.mark.parametrize("winner", ["a", "b"])
-def test_collision_delayed_response(winner):
+def test_I13_collision_delayed_response(winner):
     # A: SA..  --\ /-- SA.. :B
     #             X
     # A: response  -->          B knows who has won
@@ -283,7 +283,7 @@ def test_collision_delayed_response(winner):
     assert not b.downs
 
 
-def test_collision_delayed_request_the_peer_has_finished():
+def test_I13_collision_delayed_request_the_peer_has_finished():
     # A: SA, Ni, KEi  --\
     #                    <-- SA, Ni, KEi :B
     # A: SA, Nr, KEr      -->
@@ -305,7 +305,7 @@ def test_collision_delayed_request_the_peer_has_finished():
     settle(pair)
 
 
-def test_collision_delayed_request_while_the_peer_deletes():
+def test_I13_collision_delayed_request_while_the_peer_deletes():
     # A: SA, Ni, KEi  --\
     #                    <-- SA, Ni, KEi :B
     # A: SA, Nr, KEr      -->
@@ -328,7 +328,7 @@ def test_collision_delayed_request_while_the_peer_deletes():
     settle(pair)
 
 
-def test_collision_the_peer_uses_its_successor_before_we_know():
+def test_I13_collision_the_peer_uses_its_successor_before_we_know():
     # As above; and B' asks for a rekey of a CHILD_SA before A knows that B' stands: A leaves it unanswered, B asks again.
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -352,7 +352,7 @@ def test_collision_the_peer_uses_its_successor_before_we_know():
     assert len(b.ups) == 1
 
 
-def test_collision_and_the_old_one_dies_of_silence():
+def test_I13_collision_and_the_old_one_dies_of_silence():
     # Both requests and one answer arrive; the rest on the old IKE SA is lost. B' is alive, and takes over.
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -372,7 +372,7 @@ def test_collision_and_the_old_one_dies_of_silence():
     assert not b.downs
 
 
-def test_a_successor_that_nobody_decides_about_is_given_up():
+def test_I13_a_successor_that_nobody_decides_about_is_given_up():
     pair = Pair.up()
     a, b = pair.a, pair.b
     start(a)
@@ -388,7 +388,7 @@ def test_a_successor_that_nobody_decides_about_is_given_up():
 # --- with CHILD_SAs --------------------------------------------------------------------------------------------------------
 
 
-def test_rfc7296_2_25_2_ike_rekey_meets_child_rekey():
+def test_I13_rfc7296_2_25_2_ike_rekey_meets_child_rekey():
     # A: SA, Ni, KEi (IKE)  --\ /--  N(REKEY_SA), SA, Ni, TS :B
     #                          X
     # A: N(TEMPORARY_FAILURE)  -->
@@ -411,7 +411,7 @@ def test_rfc7296_2_25_2_ike_rekey_meets_child_rekey():
     assert a.current is not a.first
 
 
-def test_ike_rekey_meets_new_child():
+def test_I13_ike_rekey_meets_new_child():
     # A: SA, Ni, KEi (IKE)  --\ /--  SA, Ni, TS :B
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -424,7 +424,7 @@ def test_ike_rekey_meets_new_child():
     assert a.current is not a.first
 
 
-def test_ike_rekey_meets_delete_of_a_child():
+def test_I13_ike_rekey_meets_delete_of_a_child():
     # A: SA, Ni, KEi (IKE)  --\ /--  D(child) :B
     #                          X
     # A: D(child)               -->        answered as usual
@@ -444,7 +444,7 @@ def test_ike_rekey_meets_delete_of_a_child():
         assert not side.directory.reserved
 
 
-def test_child_moves_in_the_middle_of_its_rekey():
+def test_I13_child_moves_in_the_middle_of_its_rekey():
     # A: N(REKEY_SA)..      -->
     #                       <-- SA..         A has the new one, B receives by it
     #                       <-- SA, Ni, KEi (IKE) :B, before A's DELETE of the old CHILD_SA
@@ -474,7 +474,7 @@ def test_child_moves_in_the_middle_of_its_rekey():
     assert len(a.ups) == len(b.ups) == 1
 
 
-def test_queued_work_moves_to_the_successor():
+def test_I13_queued_work_moves_to_the_successor():
     # A waits for the answer to a liveness check, and wants to rekey the CHILD_SA; B rekeys the IKE SA meanwhile.
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -493,7 +493,7 @@ def test_queued_work_moves_to_the_successor():
     assert rekey.message.initiator_spi == a.current.spi_i
 
 
-def test_calls_on_the_replaced_one_go_to_its_heir():
+def test_I13_calls_on_the_replaced_one_go_to_its_heir():
     pair = Pair.up()
     start(pair.b)
     pair.run()
@@ -507,7 +507,7 @@ def test_calls_on_the_replaced_one_go_to_its_heir():
 # --- with DELETE of the IKE SA ---------------------------------------------------------------------------------------------
 
 
-def test_ike_rekey_meets_ike_delete():
+def test_I13_ike_rekey_meets_ike_delete():
     # A: SA, Ni, KEi  --\ /--  D(IKE) :B
     #                    X
     # A: (empty)         -->                 2.25.2: as usual, and A forgets its rekey
@@ -523,7 +523,7 @@ def test_ike_rekey_meets_ike_delete():
     gone(pair)
 
 
-def test_ike_rekey_delayed_behind_the_delete():
+def test_I13_ike_rekey_delayed_behind_the_delete():
     # A: SA, Ni, KEi  --\
     #                   <-- D(IKE) :B
     # A: (empty)        -->
@@ -540,7 +540,7 @@ def test_ike_rekey_delayed_behind_the_delete():
     gone(pair)
 
 
-def test_ike_delete_after_we_have_answered_the_rekey():
+def test_I13_ike_delete_after_we_have_answered_the_rekey():
     # A: SA, Ni, KEi  -->
     #               /-- SA, Nr, KEr
     # B is told to close: its successor says D(IKE), which A does not know yet, and says it again
@@ -560,7 +560,7 @@ def test_ike_delete_after_we_have_answered_the_rekey():
     gone(pair)
 
 
-def test_rfc7296_2_25_2_both_close_at_once():
+def test_I13_rfc7296_2_25_2_both_close_at_once():
     # A: D(IKE)  --\ /--  D(IKE) :B
     #               X
     # A: (empty)    -->
@@ -574,7 +574,7 @@ def test_rfc7296_2_25_2_both_close_at_once():
     pair.nothing_left()
 
 
-def test_ike_delete_meets_child_rekey():
+def test_I13_ike_delete_meets_child_rekey():
     # A: N(REKEY_SA)..  --\ /--  D(IKE) :B
     #                      X
     # A: (empty)           -->
@@ -589,7 +589,7 @@ def test_ike_delete_meets_child_rekey():
     gone(pair)
 
 
-def test_ike_delete_while_our_child_rekey_is_answered():
+def test_I13_ike_delete_while_our_child_rekey_is_answered():
     # A: N(REKEY_SA)..  -->
     #                 /-- SA..
     # A is told to close: what the answer would bring is not wanted any more
@@ -604,7 +604,7 @@ def test_ike_delete_while_our_child_rekey_is_answered():
     gone(pair)
 
 
-def test_delete_that_is_never_answered():
+def test_I13_delete_that_is_never_answered():
     # A: D(IKE)  --X--X--X--X   A lets go all the same, soon; B hears nothing and finds out by itself
     pair = Pair.up()
     pair.checking = False
@@ -618,7 +618,7 @@ def test_delete_that_is_never_answered():
     assert len(pair.b.sas) == 1
 
 
-def test_close_while_our_ike_rekey_is_under_way():
+def test_I13_close_while_our_ike_rekey_is_under_way():
     # A: SA, Ni, KEi   -->
     #                /-- SA, Nr, KEr      B has moved to A' already
     # A is told to close
@@ -639,7 +639,7 @@ def test_close_while_our_ike_rekey_is_under_way():
     assert not b.sas
 
 
-def test_close_while_both_rekey():
+def test_I13_close_while_both_rekey():
     # A: SA, Ni, KEi  --\ /--  SA, Ni, KEi :B      then A is told to close: all three IKE SAs end
     pair = Pair.up()
     a, b = pair.a, pair.b
@@ -656,7 +656,7 @@ def test_close_while_both_rekey():
 
 
 @pytest.mark.parametrize("change", ["spi", "no nonce", "group", "two proposals", "zero"])
-def test_a_broken_answer_leaves_the_old_one(change):
+def test_I13_a_broken_answer_leaves_the_old_one(change):
     pair = Pair.up()
     start(pair.a)
     step(pair, IKE)
@@ -679,7 +679,7 @@ def test_a_broken_answer_leaves_the_old_one(change):
 
 
 @pytest.mark.parametrize("change", ["spi", "zero", "no nonce", "group", "small order"])
-def test_a_broken_request_is_refused(change):
+def test_I13_a_broken_request_is_refused(change):
     pair = Pair.up()
     start(pair.a)
     offer, nonce, ke = hold(pair, IKE).payloads
@@ -697,7 +697,7 @@ def test_a_broken_request_is_refused(change):
     assert pair.b.current.state is State.ESTABLISHED
 
 
-def test_a_second_rekey_of_the_peer_waits():
+def test_I13_a_second_rekey_of_the_peer_waits():
     pair = Pair.up()
     start(pair.a)
     start(pair.b)
