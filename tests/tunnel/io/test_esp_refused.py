@@ -39,9 +39,6 @@ def form(request):
     return FORMS[request.param]
 
 
-UDP_FORMS = pytest.mark.parametrize("udp_form", [form for form in FORMS.values() if form.udp], ids=str)
-
-
 @pytest.fixture(params=[(10, False), (10, True), (0, False)], ids=["one by one", "batch", "bare frames"])
 def world(request, form):
     headroom, batch = request.param
