@@ -5,6 +5,7 @@ unless it does."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
@@ -46,7 +47,7 @@ class Schedule:
     factor: float = BACK_OFF
 
 
-class Task:
+class Task(ABC):
     """An exchange that we begin. `alone`: nothing else of ours may be under way. `child`: the CHILD_SA it is about (0:
     none); one exchange of ours at a time is about a CHILD_SA. `makes`: it creates, rekeys or closes a CHILD_SA, which RFC
     7296 2.25.2 keeps apart from rekeying the IKE SA. `not_before`: it waits until then."""
@@ -58,18 +59,19 @@ class Task:
     not_before: float = 0.0
     schedule: Schedule | None = None
 
+    @abstractmethod
     def build(self, sa: Core) -> list[Payload] | None:
         """The request's payloads; None: there is no need for it any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
-        raise NotImplementedError
+        """The peer's answer, opened and decoded."""
 
     def lost(self, sa: Core) -> None:
         """No answer came. RFC 7296 2.4: then the IKE SA is dead."""
         sa.die("no answer from the peer", silent=True)
 
-    def dropped(self, sa: Core) -> None:
+    def dropped(self, sa: Core) -> None:  # noqa: B027  (most have nothing to undo)
         """It will not be carried out, or not be answered: the IKE SA is over."""
 
 

@@ -13,7 +13,7 @@ from ikev2.engine.exchange import create, inform
 from ikev2.engine.fragments import MAX_FRAGMENTS, Reassembly
 from ikev2.engine.sa import Settings, State
 from ikev2.engine.timers import CHECK_EVERY
-from ikev2.engine.window import MAX_QUEUE, Task
+from ikev2.engine.window import MAX_QUEUE
 from ikev2.wire import (
     Delete,
     Message,
@@ -28,49 +28,8 @@ from ikev2.wire import (
     encode_sealed,
 )
 from tests.ikev2 import pki
+from tests.ikev2.exchanges import AUTH, begin, reasons, sealed, to_a, to_b, up
 from tests.ikev2.pair import KEY_A, A, B, Pair, child_terms, hold, host, step, with_certificates
-
-INIT = (
-    "SA KE No N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) N(IKEV2_FRAGMENTATION_SUPPORTED) "
-    "N(SIGNATURE_HASH_ALGORITHMS) V"
-)
-AUTH = "IDi N(INITIAL_CONTACT) AUTH N(USE_TRANSPORT_MODE) SA TSi TSr"
-
-
-def begin(pair, **more):
-    pair.a.initiate(more.get("child", pair.a.directory.children))
-
-
-def up(pair):
-    begin(pair)
-    pair.run()
-    return pair
-
-
-def reasons(side):
-    return [(o.reason, o.retry, o.established, o.peer) for o in side.closed]
-
-
-def answer_init(request: Message, *payloads, spi=b"\0" * 8) -> bytes:
-    return encode(Message(request.initiator_spi, spi, 34, 0, False, True, payloads))
-
-
-def to_a(pair, octets):
-    """Somebody says this to A, in B's name."""
-    pair.a.take(octets, c.Ends(A, B))
-
-
-def sealed(side, exchange, message_id, payloads, *, response=False, clear=None):
-    """What `side` would send, without its window knowing."""
-    sa = side.current
-    first, octets = encode_payloads(payloads) if clear is None else clear
-    message = Message(sa.spi_i, sa.spi_r, exchange, message_id, sa.initiator, response)
-    return encode_sealed(message, first, octets, sa.seal_out)
-
-
-def to_b(pair, octets, ends=None):
-    pair.b.take(octets, ends or c.Ends(B, A))
-
 
 # --- liveness, and the end ----------------------------------------------------------------------------------------------------
 
@@ -274,7 +233,7 @@ def test_rfc7296_2_3_set_window_size():
 def test_the_queue_of_own_exchanges_is_bounded():
     pair = Pair.up()
     a = pair.a.current
-    a.pending[99] = type("P", (), {"task": Task(), "due": 1e9})()
+    a.pending[99] = type("P", (), {"task": inform.PushConfig(()), "due": 1e9})()
     for _ in range(3 * MAX_QUEUE):
         a.submit(inform.PushConfig(()))
     assert len(a.queue) == MAX_QUEUE

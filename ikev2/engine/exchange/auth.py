@@ -234,6 +234,12 @@ class _Refused(Task):
 
     exchange = Exchange.INFORMATIONAL
 
+    def build(self, sa: Core) -> list[Payload] | None:  # noqa: ARG002  (it never waits in a queue)
+        return None
+
+    def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
+        """It is over already."""
+
 
 # --- the responder's side -------------------------------------------------------------------------------------------------
 

@@ -93,6 +93,12 @@ class Init(Task):
         self.cookie = b""
         self.schedule = Schedule(sa.settings.first_tries)
 
+    def build(self, sa: Core) -> list[Payload] | None:  # noqa: ARG002  (there are no keys yet: `_ask` says it unsealed)
+        return None
+
+    def answered(self, sa: Core, payloads: tuple[Payload, ...]) -> None:
+        """Never: nothing sealed answers it."""
+
     def lost(self, sa: Core) -> None:
         reason = f"no answer from the peer but {sa.refusal}" if sa.refusal else "no answer from the peer"
         sa.die(reason)

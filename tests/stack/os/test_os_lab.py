@@ -188,7 +188,7 @@ def test_rootless_everything_works_for_nobody():
     )
     packages = Path(attrs.__file__).parents[1]
     if interpreter is None or not _open_to_all(ROOT / "stack" / "net.py") or not _open_to_all(packages / "attr"):
-        pytest.skip("nobody can read this checkout or a Python like ours")
+        missing("a checkout and a Python that anybody can read")
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"}
     _run_rootless(interpreter, environment, user=65534, group=65534, extra_groups=[])
 
