@@ -68,7 +68,7 @@ class UserModeLinux:
         self._namespace.run(lambda: subprocess.run(["ip", "tuntap", "add", self._tap, "mode", "tap"], check=True))
         self._namespace.up(self._tap)
         command = [
-            self._linux, "mem=128M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self._init}", "con=null",
+            self._linux, "mem=384M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self._init}", "con=null",
             "con0=fd:0,fd:1", "quiet", f"eth0=tuntap,{self._tap}", f"umid={self._name}", f"uml_dir={self._folder}",
         ]  # fmt: skip
         # Its memory is a file: /dev/shm, where it would be by default, is too small for that in many containers.
