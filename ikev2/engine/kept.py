@@ -11,10 +11,10 @@ from typing import Any
 from attrs import define, field
 
 from ikev2.engine.node import Node
-from ikev2.engine.overlay import Slot
 from ikev2.engine.peers import Child, Peer
 from ikev2.engine.pools import Pools
 from ikev2.engine.profiles import Profiles
+from stack.claims import Slot
 from stack.events import AccessRow, SaKey
 from stack.tables.sad import Bundle, Sa
 from stack.values import value

@@ -17,12 +17,13 @@ from ikev2.engine.kept import Kept, keep
 from ikev2.engine.node import Node
 from ikev2.engine.outputs import PutInbound, PutOutbound, RemoveInbound
 from ikev2.engine.overlay import Overlay as OverlayOf
-from ikev2.engine.overlay import Slot, addresses_of, announced, overlay_rows, subnet_attributes
+from ikev2.engine.overlay import addresses_of, announced, overlay_rows, subnet_attributes
 from ikev2.engine.peers import Child, Peer
 from ikev2.engine.sa import IkeSa, State
 from ikev2.engine.wants import Want
 from ikev2.events import ChildSaDown, ChildSaUp, IkeSaDown, IkeSaUp, PeerMoved, PeerRefused, Rekeyed
 from stack.addr import Prefix, format_address
+from stack.claims import Slot
 from stack.events import AccessWanted, SaKey
 
 __all__ = ["CHILDLESS", "COLLISION", "LINGER", "SUPERSEDED", "Lifecycle"]

@@ -14,8 +14,8 @@ from ikev2.engine.admission import Admission, Rate
 from ikev2.engine.authorise import permitted
 from ikev2.engine.contract import Ends, Level
 from ikev2.engine.outputs import Log, Output, Post, Publish, RemoveOutbound
-from ikev2.engine.overlay import Claims, addresses_of
-from ikev2.engine.peers import Carriers, Peer, Timers
+from ikev2.engine.overlay import addresses_of
+from ikev2.engine.peers import Carriers, Peer
 from ikev2.engine.pools import Pools
 from ikev2.engine.profiles import Profiles
 from ikev2.engine.refusals import Refusals
@@ -23,8 +23,10 @@ from ikev2.engine.sa import IkeSa, Settings
 from ikev2.engine.sastate import Switch
 from ikev2.engine.wants import Wants
 from stack.addr import Prefix, format_address
+from stack.claims import Claims
 from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRow, SaState
 from stack.policy.lists import AccessList
+from stack.timers import Timers
 
 __all__ = ["MAX_PEERS", "Node"]
 
@@ -137,7 +139,7 @@ class Node:
         out = self._out
         out += [RemoveOutbound(key, spi) for key, spi in self.vacant.items()]
         self.vacant.clear()
-        out += self.claims.changes()
+        out += [Publish(*rows) for rows in self.claims.changes()]
         states = {key: row for key in self._touched if self._state_changed(key, row := self._state(key))}
         if states:
             out.append(Publish(SaState, states))

@@ -1,22 +1,18 @@
-"""What an SA puts into routing: our own overlay address, routes to the peer's addresses, implicit null, endpoints.
-
-Rows have claimants: during make-before-break two IKE SAs hold the same row, and it stands until the last lets go. What is
-published is the difference, so a row that stays is never withdrawn for a moment.
-"""
+"""What an SA puts into routing: our own overlay address, routes to the peer's addresses, implicit null, endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from attrs import define, field
+from attrs import field
 
 from ikev2.config import RouteAccept
-from ikev2.engine.outputs import Publish
 from ikev2.engine.snapshot import OverlaySnapshot
 from ikev2.wire.numbers import AttributeKind
 from ikev2.wire.payloads import Attribute
 from stack.addr import Prefix, format_address
+from stack.claims import Claims, Slot
 from stack.events import (
     AccessWanted,
     AddressOffered,
@@ -27,7 +23,6 @@ from stack.events import (
     Interface,
     Route,
     RouteOffered,
-    Topic,
     Via,
 )
 from stack.values import value
@@ -36,12 +31,11 @@ __all__ = [
     "IMPLICIT_NULL",
     "MAX_ROUTES",
     "Announced",
-    "Claims",
     "Overlay",
-    "Slot",
     "addresses_of",
     "announced",
     "overlay_rows",
+    "overlay_snapshots",
     "subnet_attributes",
 ]
 
@@ -51,103 +45,18 @@ MAX_ROUTES = 256
 IMPLICIT_NULL = (3,)
 
 
-class Slot(NamedTuple):
-    """A row's place on the bus."""
-
-    topic: Topic[Any, Any]
-    table: str
-    key: Any
-
-
-@define(eq=False)
-class Claims:
-    """Rows by claimant. Of the claims on a slot that one owner has, the newest decides what stands there. Another owner's waits
-    until the first has none left: who announces what is another's already does not draw its traffic."""
-
-    _claims: dict[Slot, dict[int, Any]] = field(factory=dict)
-    _of: dict[int, set[Slot]] = field(factory=dict)
-    _owners: dict[int, Hashable] = field(factory=dict)
-    """Claimant -> owner."""
-    _holds: dict[Slot, Hashable] = field(factory=dict)
-    """The owner whose row stands."""
-    _changed: dict[Slot, None] = field(factory=dict)
-    _standing: dict[Slot, Any] = field(factory=dict)
-
-    def hold(self, claimant: int, rows: Mapping[Slot, Any], owner: Hashable = None) -> None:
-        """From now on these rows, and no others, are `claimant`'s, which belongs to `owner`."""
-        for slot in self._of.get(claimant, set()) - rows.keys():
-            self._let_go(claimant, slot)
-        for slot, row in rows.items():
-            claims = self._claims.setdefault(slot, {})
-            if claims.get(claimant) != row:
-                claims.pop(claimant, None)
-                claims[claimant] = row
-                self._changed[slot] = None
-        if rows:
-            self._of[claimant] = set(rows)
-            self._owners[claimant] = owner
-        else:
-            self._of.pop(claimant, None)
-            self._owners.pop(claimant, None)
-
-    def drop(self, claimant: int) -> None:
-        self.hold(claimant, {})
-
-    def _let_go(self, claimant: int, slot: Slot) -> None:
-        claims = self._claims[slot]
-        del claims[claimant]
-        if not claims:
-            del self._claims[slot]
-        self._changed[slot] = None
-
-    def changes(self) -> list[Publish]:
-        """What to publish since the last time."""
-        batches: dict[tuple[Topic[Any, Any], str], dict[Any, Any]] = {}
-        for slot in self._changed:
-            row = self._row(slot)
-            if self._standing.get(slot) != row:
-                batches.setdefault((slot.topic, slot.table), {})[slot.key] = row
-                if row is None:
-                    del self._standing[slot]
-                else:
-                    self._standing[slot] = row
-        self._changed.clear()
-        return [Publish(topic, rows, table) for (topic, table), rows in batches.items()]
-
-    def _row(self, slot: Slot) -> Any:
-        """What is to stand there; None: nothing."""
-        claims = self._claims.get(slot)
-        if not claims:
-            self._holds.pop(slot, None)
-            return None
-        owners = {claimant: self._owners[claimant] for claimant in claims}
-        owner = self._holds.get(slot)
-        if owner not in owners.values():
-            owner = next(iter(owners.values()))
-        self._holds[slot] = owner
-        return next(claims[claimant] for claimant in reversed(claims) if owners[claimant] == owner)
-
-    def claimants(self, vrf: str, prefix: Prefix) -> Iterable[int]:
-        """Who holds a route to `prefix`."""
-        return self._claims.get(Slot(RouteOffered, vrf, prefix), {}).keys()
-
-    def of(self, claimant: int) -> dict[Slot, Any]:
-        return {slot: self._claims[slot][claimant] for slot in self._of.get(claimant, ())}
-
-    def __len__(self) -> int:
-        return len(self._standing)
-
-    def snapshot(self) -> tuple[OverlaySnapshot, ...]:
-        found = []
-        for claimant, slots in self._of.items():
-            for topic, table, key in slots:
-                row = self._claims[Slot(topic, table, key)][claimant]
-                if topic is not AccessWanted:
-                    found.append(_overlay_snapshot(claimant, topic, table, key, row))
-        return tuple(sorted(found, key=lambda one: (one.ike, one.kind, one.prefix)))
+def overlay_snapshots(claims: Claims) -> tuple[OverlaySnapshot, ...]:
+    """What stands, for show; interfaces apart."""
+    found = [
+        _overlay_snapshot(claimant, slot, row)
+        for claimant, slot, row in claims.claims()
+        if slot.topic is not AccessWanted
+    ]
+    return tuple(sorted(found, key=lambda one: (one.ike, one.kind, one.prefix)))
 
 
-def _overlay_snapshot(claimant: int, topic: Topic[Any, Any], table: str, key: Any, row: Any) -> OverlaySnapshot:
+def _overlay_snapshot(claimant: int, slot: Slot, row: Any) -> OverlaySnapshot:
+    topic, table, key = slot
     if topic is AddressOffered:
         return OverlaySnapshot("address", key[0], "", Prefix.host(key[1]), claimant)
     if topic is EndpointOffered:

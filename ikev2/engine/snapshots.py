@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from ikev2.engine.authorise import text_of
 from ikev2.engine.identities import identity_text
 from ikev2.engine.node import Node
+from ikev2.engine.overlay import overlay_snapshots
 from ikev2.engine.peers import Child, Peer
 from ikev2.engine.sa import IkeSa, IkeSaSnapshot, State
 from ikev2.engine.sastate import ChildSaSnapshot
@@ -47,7 +48,7 @@ def speaker_snapshot(node: Node, now: float, wall: float) -> SpeakerSnapshot:
         wants=tuple(_wants(node)),
         accesses=tuple(_accesses(node)),
         pools=node.pools.snapshot(),
-        overlay=node.claims.snapshot(),
+        overlay=overlay_snapshots(node.claims),
         profiles=tuple(
             ProfileSnapshot(profile.name, node.profiles.reason(profile)) for profile in node.config.profiles.values()
         ),

@@ -10,9 +10,7 @@ from ikev2.config import AuthorizationPolicy, RouteAccept
 from ikev2.engine.authorise import own_addresses, permitted, reply_attributes, request_attributes, text_of
 from ikev2.engine.overlay import (
     MAX_ROUTES,
-    Claims,
     Overlay,
-    Slot,
     addresses_of,
     announced,
     overlay_rows,
@@ -20,6 +18,7 @@ from ikev2.engine.overlay import (
 )
 from ikev2.wire.payloads import Attribute
 from stack.addr import Prefix, parse_address
+from stack.claims import Claims, Slot
 from stack.events import (
     AddressOffered,
     AddressRow,
