@@ -79,6 +79,8 @@ class InterfaceConfig:
     unreachables: bool = True
     mss: int = 0
     mpls: bool = False
+    mpls_nhrp: bool = False
+    """`mpls nhrp`: as `mpls`, by its other name; each prints its own line."""
     network_id: int = 0
     redirect: bool = False
     protection: str = ""

@@ -224,7 +224,8 @@ class Via(NamedTuple):
 
 class Route(NamedTuple):
     """A candidate of one owner for one prefix. No `vias`: discard (Null0). `kind` is its source code in `show ip route`
-    (connected, local, static, ibgp, ebgp, nhrp, ...). `override`: replaces the winner's next hop and labels (NHO)."""
+    (connected, local, static, ibgp, ebgp, nhrp, ...). `override`: takes the place of the winner's next hop and labels (NHO);
+    where no other owner has a route for the prefix, it is one of its own (an H route)."""
 
     distance: int
     vias: tuple[Via, ...]
@@ -400,10 +401,28 @@ HostPortState: Topic[str, HostPortRow] = Topic("HostPortState", Owners.ONE, "VRF
 
 
 class SaKey(NamedTuple):
-    """A protected neighbour: a tunnel interface and, if that has many, the transport address of the far end (else empty)."""
+    """A protected neighbour: a tunnel interface and, if that has many, the transport address of the far end (else empty).
+
+    Who wants a neighbour that has no tunnel yet names a virtual template and the transport address: ikev2 calls it, or takes the
+    SA that it has brought, and gives it a virtual-access interface (`SaRow.access`), whose own key is what carries packets."""
 
     interface: str
     remote: bytes = b""
+
+
+class TunnelRow(NamedTuple):
+    """A tunnel's own end and its far one (empty: many), octets, in table `vrf`: NBMA addresses. `profile`: the IPsec profile
+    that protects it ('' if none does)."""
+
+    local: bytes
+    remote: bytes = b""
+    vrf: str = ""
+    profile: str = ""
+
+
+TunnelState: Topic[str, TunnelRow] = Topic(
+    "TunnelState", Owners.ONE, "tunnel interface whose own end is known -> its ends; templates are none"
+)
 
 
 class ProtectedRow(NamedTuple):
@@ -437,7 +456,8 @@ SaWanted: Topic[SaKey, SaRequest] = Topic(
 
 class SaRow(NamedTuple):
     """Whether a protected neighbour can be sent to, and if not, why. `form`: what ESP adds, for the MTU. `identity`: the
-    peer's, as text. `since`: on the clock's scale. `child`: the CHILD_SA's number, which a rekey changes."""
+    peer's, as text. `since`: on the clock's scale. `child`: the CHILD_SA's number, which a rekey changes. `access`: of a key
+    that names a virtual template, the virtual-access interface that the neighbour has got."""
 
     up: bool
     reason: str = ""
@@ -445,6 +465,7 @@ class SaRow(NamedTuple):
     identity: str = ""
     since: float = 0.0
     child: int = 0
+    access: str = ""
 
 
 SaState: Topic[SaKey, SaRow] = Topic("SaState", Owners.ONE, "protected neighbour -> its security association")
@@ -464,6 +485,19 @@ class AccessRow(NamedTuple):
 
 AccessWanted: Topic[str, AccessRow] = Topic(
     "AccessWanted", Owners.ONE, "interface name (Virtual-Access1, ...) -> the clone that tunnel makes of a template"
+)
+
+
+class OverlayRow(NamedTuple):
+    """Whose an overlay address is: IKEv2 assigned it to the peer `identity` (text) at `transport`. What else that peer says it
+    is on that interface is not true."""
+
+    identity: str
+    transport: bytes
+
+
+OverlayState: Topic[tuple[str, bytes], OverlayRow] = Topic(
+    "OverlayState", Owners.ONE, "(interface, overlay address) -> the peer that it is assigned to: identity binding"
 )
 
 
@@ -508,7 +542,8 @@ class Ingress(NamedTuple):
 
 @frozen
 class Hairpin(Fact):
-    """A packet left by an interface of the NHRP network it came in by. `header` is the IP header found under the stack."""
+    """A packet left by an interface of the NHRP network it came in by. `header`: the IP header found under the stack, and the
+    first eight octets behind it."""
 
     ingress: Ingress
     vrf: str
@@ -518,11 +553,23 @@ class Hairpin(Fact):
 
 @frozen
 class NhrpReceived(Fact):
+    """An NHRP packet that came in by `interface`, whose inside VRF is `vrf`. `outer_source`: of a protected tunnel the address
+    that its SA belongs to. `sa`: the CHILD_SA's number (0: in clear)."""
+
     interface: str
     vrf: str
     outer_source: bytes
     outer_destination: bytes
     sa: int
+    octets: bytes
+
+
+@frozen
+class SendNhrp(Fact):
+    """An NHRP packet for the wire. `nbma`: where to, on an interface with many far ends (else empty)."""
+
+    interface: str
+    nbma: bytes
     octets: bytes
 
 
@@ -558,3 +605,12 @@ class SendNeighbourPacket(Fact):
 @frozen
 class LabelCounters(Request[Mapping[int, int]]):
     """Octets that came in under each label, since the packet path started. Served by whoever counts them."""
+
+
+@frozen
+class RoutesUsed(Request[frozenset[Prefix]]):
+    """Which of `prefixes` of `vrf` packets have been sent to since they were asked about last (or first): of a shortcut that
+    nobody uses no renewal is wanted. Served by whoever sends packets."""
+
+    vrf: str
+    prefixes: tuple[Prefix, ...]

@@ -110,7 +110,7 @@ def _interface(interface: InterfaceConfig, node: NodeConfig, bindings: Mapping[s
         device=device,
         unnumbered=interface.unnumbered,
         point_to_point=interface.point_to_point or kind is InterfaceKind.TUN,
-        mpls=interface.mpls,
+        mpls=interface.mpls or interface.mpls_nhrp,
         unreachables=interface.unreachables,
         mss=interface.mss,
         network_id=interface.network_id,

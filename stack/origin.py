@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["PACKAGES", "IntruderError", "check_origin"]
 
-PACKAGES = ("stack", "bgp", "ikev2", "mfi", "tunnel")
+PACKAGES = ("stack", "bgp", "ikev2", "mfi", "nhrp", "tunnel")
 
 
 class IntruderError(Exception):

@@ -1,0 +1,1 @@
+"""What is legal in NHRP's configuration, but wrong."""

@@ -1,0 +1,1 @@
+"""The IOS lines of package nhrp: rows of the one grammar table."""
