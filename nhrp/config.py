@@ -23,8 +23,9 @@ REDIRECT_TIMEOUT = 8
 
 @frozen
 class Nhs:
-    """`ip nhrp nhs {ADDRESS | dynamic} [nbma NBMA] [priority P]`. `address` empty: the server says what its own is. `nbma` empty:
-    a `map` says it. `priority`: 0 is best; servers of one priority are all used, the next ones when none of those answers."""
+    """`ip nhrp nhs {ADDRESS | dynamic} [nbma NBMA] [priority P]`. `address` empty: the server says what its own is. `nbma`
+    empty: a `map` says it. `priority`: 0 is best; servers of one priority are all used, the next ones when none of those
+    answers."""
 
     address: bytes = b""
     nbma: bytes = b""
@@ -72,8 +73,8 @@ class NhrpInterface:
 
 @frozen
 class NhrpConfig:
-    """`cache_limit`, `pending_limit`: entries at once, of all networks together. `oui`: of the label extension, which is our own
-    and no registered one; both ends of a shortcut must have the same."""
+    """`cache_limit`, `pending_limit`: entries at once, of all networks together. `oui`: of the label extension, which is
+    our own and no registered one; both ends of a shortcut must have the same."""
 
     interfaces: Mapping[str, NhrpInterface] = field(factory=dict)
     cache_limit: int = 65_536

@@ -403,8 +403,8 @@ HostPortState: Topic[str, HostPortRow] = Topic("HostPortState", Owners.ONE, "VRF
 class SaKey(NamedTuple):
     """A protected neighbour: a tunnel interface and, if that has many, the transport address of the far end (else empty).
 
-    Who wants a neighbour that has no tunnel yet names a virtual template and the transport address: ikev2 calls it, or takes the
-    SA that it has brought, and gives it a virtual-access interface (`SaRow.access`), whose own key is what carries packets."""
+    Who wants a neighbour that has no tunnel yet names a virtual template and the transport address: ikev2 calls it, or takes
+    the SA that it has brought, and gives it a virtual-access interface (`SaRow.access`), whose own key carries packets."""
 
     interface: str
     remote: bytes = b""

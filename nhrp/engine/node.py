@@ -1,4 +1,4 @@
-"""What the parts of the speaker share: configuration, what the bus has said, the tables it may read, and what is to be done next.
+"""What the parts of the speaker share: configuration, what the bus has said, tables to read, and what is to be done next.
 
 One direction: the parts know the node, the node knows none of them.
 """
@@ -45,7 +45,7 @@ def afi_of(address: bytes) -> Afi:
 
 @value
 class Arrival:
-    """A packet that has been decoded, and how it came. `fact.outer_source` is where it came from, whatever it says of itself."""
+    """A packet that has been decoded, and how it came. `fact.outer_source` is where from, whatever it says of itself."""
 
     fact: NhrpReceived
     packet: Packet

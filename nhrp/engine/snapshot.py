@@ -64,9 +64,9 @@ class NhsSnapshot:
 
 @frozen
 class PeerSnapshot:
-    """A line of `show dmvpn`: another NBMA address on an interface. `attributes`: IOS's letters (S static, D dynamic, I incomplete,
-    N NATed, L local, X no socket). `up`: whether packets can be sent there; `since` when that changed. `overlays`: its
-    tunnel addresses."""
+    """A line of `show dmvpn`: another NBMA address on an interface. `attributes`: IOS's letters (S static, D dynamic, I
+    incomplete, N NATed, L local, X no socket). `up`: whether packets can be sent there; `since` when that changed.
+    `overlays`: its tunnel addresses."""
 
     interface: str
     nbma: bytes

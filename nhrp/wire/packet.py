@@ -105,9 +105,9 @@ class Extension:
 
 @value
 class Packet:
-    """`source`, `destination`: protocol (overlay) addresses; `source_nbma`: as the sender says. `code`, `offset`: of an error or
-    traffic indication, whose `body` is the start of the packet that it is about (an NHRP packet, an IP packet). `family`: of the
-    overlay, 4 or 6 by the length of its addresses. The End extension is not among `extensions`."""
+    """`source`, `destination`: protocol (overlay) addresses; `source_nbma`: as the sender says. `code`, `offset`: of an
+    error or traffic indication, whose `body` is the start of the packet that it is about (an NHRP packet, an IP packet). The
+    End extension is not among `extensions`."""
 
     kind: Kind
     source_nbma: bytes
