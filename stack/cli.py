@@ -88,6 +88,7 @@ def _parser() -> tuple[argparse.ArgumentParser, _Commands]:
     )
     lab.add_argument("--json", action="store_true")
     lab.add_argument("--sabotage", metavar="NAME", help="break one thing on purpose; its row must turn red")
+    lab.add_argument("--variant", metavar="NAME", help="conduct this variant alone ('' is the scenario itself)")
     lab.set_defaults(run=_lab)
     run = commands.add_parser("run", help="run one node from its configuration")
     run.add_argument("file", type=Path)
@@ -142,6 +143,7 @@ def _lab(options: argparse.Namespace) -> int:
         capture=options.capture,
         as_json=options.json,
         sabotage=options.sabotage,
+        variant=options.variant,
     )
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import permutations
 from typing import Any, NamedTuple
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from stack.addr import Prefix, format_address, parse_address
 from stack.control import ControlError
 from stack.ios.command import CommandError
 from stack.ios.faults import ConfigError
 from stack.lab.frames import Seen, look
-from stack.lab.scenario import EVERY_NODE, Check, Sabotage, Scenario
+from stack.lab.scenario import EVERY_NODE, Check, Sabotage, Scenario, ScenarioError, replaced
 from stack.lab.testbed import Answer, BackendError, Testbed
 
-__all__ = ["KINDS", "Conduct", "Red", "Row"]
+__all__ = ["KINDS", "Conduct", "Red", "Row", "filled"]
 
 POLL = 0.1
 """Seconds between two looks at something that is not there yet."""
@@ -32,11 +32,18 @@ BURST = 50
 """Echoes between two looks at what is being rekeyed."""
 
 
+def filled(text: str, prepared: Mapping[str, str]) -> str:
+    """`text` with every `{name}` that was prepared filled in."""
+    for name, value in prepared.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
 class Red(Exception):
     """A check that failed, with what was seen instead."""
 
 
-_TROUBLE = (CommandError, ControlError, ConfigError, BackendError, OSError)
+_TROUBLE = (CommandError, ControlError, ConfigError, BackendError, ScenarioError, OSError)
 """What a testbed may raise about a node that is away, or half up: that is a red row, and no reason to end the lab."""
 
 
@@ -57,13 +64,15 @@ class Conduct:
     scenario: Scenario
     bed: Testbed
     sabotage: Sabotage | None = None
+    prepared: Mapping[str, str] = field(factory=dict)
+    """What stands for `{name}` in configurations."""
 
     def text(self, node: str) -> str:
         """A node's configuration, as sabotage left it."""
         text = self.scenario.node[node]
         if self.sabotage is not None and self.sabotage.node in (node, EVERY_NODE):
             text = replaced(text, self.sabotage.replace)
-        return text
+        return filled(text, self.prepared)
 
     def size(self, customer: str) -> int:
         return FIRST_SIZE + NEXT_SIZE * self.scenario.customers.index(customer)
@@ -87,15 +96,6 @@ class Conduct:
                 if self.bed.now() >= end:
                     raise
             await self.bed.pause(POLL)
-
-
-def replaced(text: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """`text` with every pair carried out. Raises Red for one that is not there, since it would prove nothing."""
-    for old, new in pairs:
-        if old not in text:
-            raise Red(f"{old!r} does not stand in the configuration")
-        text = text.replace(old, new)
-    return text
 
 
 async def sessions(conduct: Conduct, check: Check) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from stack.ios.faults import ConfigError
 from stack.lab.capture_folder import CaptureFolder
-from stack.lab.checks import Conduct, Row
+from stack.lab.checks import Conduct, Row, filled
 from stack.lab.scenario import Sabotage, Scenario, ScenarioError, load
 from stack.lab.testbed import BackendError, Testbed
 
@@ -82,6 +88,7 @@ def run_lab(
     capture: Path | None = None,
     as_json: bool = False,
     sabotage: str | None = None,
+    variant: str | None = None,
 ) -> int:
     """Run a lab and print its verdict. 0: all green; 1: a red row; 2: no such scenario; 3: the backend cannot be had."""
     try:
@@ -90,10 +97,11 @@ def run_lab(
         chosen, why = choose_backend(backend)
         folder = CaptureFolder(capture) if capture is not None else None
         report = _print_row if not as_json else lambda _row: None
+        announce = print if not as_json else lambda _title: None
         if not as_json:
             print(f"{scenario.title}: backend {chosen} ({why})", flush=True)
-        verdict = _conduct(scenario, chosen, why, broken, folder, report, keep=keep)
-    except ScenarioError as error:
+        verdict = _conduct(scenario, chosen, why, broken, folder, report, announce, keep=keep, variant=variant)
+    except (ScenarioError, ConfigError) as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_WRONG
     except BackendError as error:
@@ -129,33 +137,91 @@ def _conduct(
     sabotage: Sabotage | None,
     capture: CaptureFolder | None,
     report: Report,
+    announce: Callable[[str], None],
     *,
     keep: bool,
+    variant: str | None,
 ) -> Verdict:
     started = time.monotonic()
+    if backend != "memory":
+        from stack.lab.netns import prepare
+
+        prepare()
+    rows: list[Row] = []
+    with TemporaryDirectory(prefix="labelspan-lab-") as folder:
+        prepared = _prepare(scenario, folder)
+        for name in _chosen(scenario, variant, alone=sabotage is not None or keep or capture is not None):
+            chosen = scenario.variant(name) if name else scenario
+            if name:
+                announce(chosen.title)
+            rows += _conduct_one(
+                Conduct(chosen, None, sabotage, prepared),  # type: ignore[arg-type]  # its testbed comes next
+                backend,
+                capture,
+                partial(_report_of, report, name),
+                name,
+                keep=keep,
+            )
+    return Verdict(scenario.name, scenario.title, backend, why, tuple(rows), time.monotonic() - started)
+
+
+def _chosen(scenario: Scenario, variant: str | None, *, alone: bool) -> tuple[str, ...]:
+    """Which variants run ('' is the scenario itself): all, unless one is asked for. What is broken on purpose is broken once,
+    and there is one capture and one lab to be kept: those are of the scenario itself."""
+    if variant is not None:
+        if variant and variant not in scenario.variants:
+            raise ScenarioError(f"there is no variant {variant!r}; there are: {', '.join(scenario.variants) or 'none'}")
+        return (variant,)
+    return ("",) if alone else ("", *scenario.variants)
+
+
+def _conduct_one(
+    conduct: Conduct, backend: str, capture: CaptureFolder | None, report: Report, variant: str, *, keep: bool
+) -> list[Row]:
     if backend == "memory":
         from stack.lab.memory import MemoryTestbed
         from stack.testing import run
 
-        rows = run(_rows(scenario, MemoryTestbed, sabotage, capture, report, keep=False), strict=False)
+        rows = run(_rows(conduct, MemoryTestbed, capture, report, keep=False), strict=False)
     else:
-        from stack.lab.netns import NetnsTestbed, prepare
+        from stack.lab.netns import NetnsTestbed
 
-        prepare()
-        rows = asyncio.run(_rows(scenario, NetnsTestbed, sabotage, capture, report, keep=keep))
-    return Verdict(scenario.name, scenario.title, backend, why, rows, time.monotonic() - started)
+        rows = asyncio.run(_rows(conduct, NetnsTestbed, capture, report, keep=keep))
+    return [_of_variant(row, variant) for row in rows]
+
+
+def _report_of(report: Report, variant: str, row: Row) -> None:
+    report(_of_variant(row, variant))
+
+
+def _of_variant(row: Row, variant: str) -> Row:
+    return evolve(row, name=f"{variant}: {row.name}") if variant else row
+
+
+def _prepare(scenario: Scenario, folder: str) -> dict[str, str]:
+    """Do what the scenario wants done first. Raises ScenarioError."""
+    from stack.cli import main
+
+    prepared = {"folder": folder}
+    for step in scenario.prepare:
+        words = [filled(word, prepared) for word in step.words]
+        said = StringIO()
+        with redirect_stdout(said):
+            code = main(words)
+        if code:
+            raise ScenarioError(f"`labelspan {' '.join(words)}` came to {code}: {said.getvalue().strip()}")
+        for name, expression in step.take.items():
+            found = re.search(expression, said.getvalue())
+            if found is None:
+                raise ScenarioError(f"`labelspan {' '.join(words)}` says nothing like {expression!r}")
+            prepared[name] = found.group(1)
+    return prepared
 
 
 async def _rows(
-    scenario: Scenario,
-    make: Callable[[Conduct], Any],
-    sabotage: Sabotage | None,
-    capture: CaptureFolder | None,
-    report: Report,
-    *,
-    keep: bool,
+    conduct: Conduct, make: Callable[[Conduct], Any], capture: CaptureFolder | None, report: Report, *, keep: bool
 ) -> tuple[Row, ...]:
-    conduct = Conduct(scenario, None, sabotage)  # type: ignore[arg-type]  # the testbed reads the conduct's texts: next line
+    scenario, sabotage = conduct.scenario, conduct.sabotage
     bed: Testbed = make(conduct)
     conduct.bed = bed
     rows = []

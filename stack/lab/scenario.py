@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cattrs
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from stack.addr import Prefix, parse_address
 
-__all__ = ["EVERY_NODE", "Check", "Host", "PlainRouter", "Sabotage", "Scenario", "ScenarioError", "load"]
+__all__ = [
+    "EVERY_NODE",
+    "Check",
+    "Host",
+    "PlainRouter",
+    "Prepare",
+    "Sabotage",
+    "Scenario",
+    "ScenarioError",
+    "Variant",
+    "load",
+    "replaced",
+]
 
 
 EVERY_NODE = "*"
@@ -52,6 +64,24 @@ class Check:
 
 
 @frozen
+class Prepare:
+    """What the console command does before the first node starts: `labelspan WORDS`, in which `{folder}` is a folder of this
+    run. `take`: name -> regular expression; what its group finds in the output stands for `{name}` in later words and in the
+    configurations, as `{folder}` does."""
+
+    words: list[str]
+    take: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class Variant:
+    """The scenario once more with something else: `replace`, by node. All checks are conducted again."""
+
+    title: str
+    replace: Mapping[str, list[tuple[str, str]]]
+
+
+@frozen
 class Sabotage:
     """Something broken on purpose, and the rows that must notice. `replace`: in the configuration of `node` (`*`: of every
     node); `inject`: a clear customer packet on that link; `survives`: this node is not killed, or this link not
@@ -77,6 +107,14 @@ class Scenario:
     link: Mapping[str, tuple[tuple[str, str], tuple[str, str]]]
     checks: tuple[Check, ...]
     sabotage: Mapping[str, Sabotage]
+    prepare: tuple[Prepare, ...] = ()
+    variants: Mapping[str, Variant] = field(factory=dict)
+
+    def variant(self, name: str) -> Scenario:
+        """The scenario as that variant has it. Raises ScenarioError if a text that it replaces is not there."""
+        chosen = self.variants[name]
+        nodes = {node: replaced(text, chosen.replace.get(node, ())) for node, text in self.node.items()}
+        return evolve(self, node=nodes, title=chosen.title, variants={})
 
     @property
     def customers(self) -> tuple[str, ...]:
@@ -85,6 +123,15 @@ class Scenario:
     def device(self, owner: str, interface: str) -> str:
         """The device behind an interface of a node; hosts and routers name devices themselves."""
         return device_of(interface) if owner in self.node else interface
+
+
+def replaced(text: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """`text` with every pair's first replaced by its second. Raises ScenarioError if one is not there."""
+    for old, new in pairs:
+        if old not in text:
+            raise ScenarioError(f"there is no {old!r} to replace")
+        text = text.replace(old, new)
+    return text
 
 
 def device_of(interface: str) -> str:
@@ -117,6 +164,8 @@ class _File:
     router: dict[str, PlainRouter] = field(factory=dict)
     host: dict[str, Host] = field(factory=dict)
     sabotage: dict[str, Sabotage] = field(factory=dict)
+    prepare: list[Prepare] = field(factory=list)
+    variant: dict[str, Variant] = field(factory=dict)
     transport: list[str] = field(factory=list)
 
 
@@ -133,7 +182,11 @@ def _load(folder: Path) -> Scenario:
             link={name: _ends(name, ends) for name, ends in plain.link.items()},
             checks=tuple(_check(row) for row in plain.check),
             sabotage=plain.sabotage,
+            prepare=tuple(plain.prepare),
+            variants=plain.variant,
         )
+        for name in scenario.variants:
+            scenario.variant(name)
         _check_names(scenario)
         for name, sabotage in scenario.sabotage.items():
             _check_sabotage(scenario, name, sabotage)
