@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from attrs import define
 
-from stack.lab.checks import Conduct
+from stack.lab.checks import judge
+from stack.lab.conduct import Conduct
 from stack.lab.netns import NetnsTestbed, prepare
 from stack.lab.scenario import device_of, load
 from tests.conftest import require_root
@@ -93,7 +94,7 @@ def test_three_scripts_are_the_lab() -> None:
         try:
             await bed.start(None)
             for check in made.scenario.checks[:13]:
-                row = await made.run(check)
+                row = await judge(made, check)
                 assert row.ok, (row, bed._log("pe1"))
             process = bed._processes["pe1"]
             process.terminate()

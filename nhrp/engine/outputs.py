@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from attrs import field
 
+from stack.addr import Prefix
 from stack.events import Fact, Topic
 from stack.values import value
 
-__all__ = ["Level", "Log", "Output", "Post", "Publish", "Send", "SyncedOut"]
+__all__ = ["AskUsed", "Level", "Log", "Output", "Post", "Publish", "Send", "SyncedOut"]
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -46,10 +47,18 @@ class Post:
 
 
 @value
+class AskUsed:
+    """Ask whoever sends packets which of `prefixes` were used (RoutesUsed); the answer comes back by `Speaker.used`."""
+
+    vrf: str
+    prefixes: tuple[Prefix, ...]
+
+
+@value
 class Log:
     event: str
     fields: Mapping[str, object]
     level: Level = "info"
 
 
-Output = Send | Publish | SyncedOut | Post | Log
+Output = Send | Publish | SyncedOut | Post | AskUsed | Log

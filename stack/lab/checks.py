@@ -7,23 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import permutations
 from typing import Any, NamedTuple
 
-from attrs import define, field, frozen
-
 from stack.addr import Prefix, format_address, parse_address
-from stack.control import ControlError
-from stack.ios.command import CommandError
-from stack.ios.faults import ConfigError
-from stack.lab.frames import Seen, look
-from stack.lab.scenario import EVERY_NODE, Check, Sabotage, Scenario, ScenarioError, replaced
-from stack.lab.testbed import Answer, BackendError, Testbed
+from stack.lab.conduct import TROUBLE, Conduct, Red, Row, words_of
+from stack.lab.scenario import Check, replaced
+from stack.lab.spokes import idle, shortcut, shows
 
-__all__ = ["KINDS", "Conduct", "Red", "Row", "filled"]
-
-POLL = 0.1
-"""Seconds between two looks at something that is not there yet."""
-
-FIRST_SIZE, NEXT_SIZE = 100, 40
-"""Data octets of every customer's pings: a size of its own tells whose an echo is, although the addresses are the same."""
+__all__ = ["KINDS", "judge"]
 
 MPLS_ETHERTYPE = 0x8847
 GRE, ESP, MPLS_IN_IP = 47, 50, 137
@@ -32,70 +21,15 @@ BURST = 50
 """Echoes between two looks at what is being rekeyed."""
 
 
-def filled(text: str, prepared: Mapping[str, str]) -> str:
-    """`text` with every `{name}` that was prepared filled in."""
-    for name, value in prepared.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
-
-
-class Red(Exception):
-    """A check that failed, with what was seen instead."""
-
-
-_TROUBLE = (CommandError, ControlError, ConfigError, BackendError, ScenarioError, OSError)
-"""What a testbed may raise about a node that is away, or half up: that is a red row, and no reason to end the lab."""
-
-
-@frozen
-class Row:
-    """One line of the verdict."""
-
-    name: str
-    ok: bool
-    seen: str
-    seconds: float
-
-
-@define
-class Conduct:
-    """One run of a scenario on a testbed."""
-
-    scenario: Scenario
-    bed: Testbed
-    sabotage: Sabotage | None = None
-    prepared: Mapping[str, str] = field(factory=dict)
-    """What stands for `{name}` in configurations."""
-
-    def text(self, node: str) -> str:
-        """A node's configuration, as sabotage left it."""
-        text = self.scenario.node[node]
-        if self.sabotage is not None and self.sabotage.node in (node, EVERY_NODE):
-            text = replaced(text, self.sabotage.replace)
-        return filled(text, self.prepared)
-
-    def size(self, customer: str) -> int:
-        return FIRST_SIZE + NEXT_SIZE * self.scenario.customers.index(customer)
-
-    async def run(self, check: Check) -> Row:
-        started = self.bed.now()
-        try:
-            seen = await KINDS[check.kind].look(self, check)
-            ok = True
-        except (Red, *_TROUBLE) as trouble:
-            seen, ok = str(trouble), False
-        return Row(check.name, ok, seen, self.bed.now() - started)
-
-    async def until(self, check: Check, look_once: Callable[[], Awaitable[str]]) -> str:
-        """What `look_once` says when it stops being red; its last complaint when time is up."""
-        end = self.bed.now() + check.within
-        while True:
-            try:
-                return await look_once()
-            except (Red, *_TROUBLE):
-                if self.bed.now() >= end:
-                    raise
-            await self.bed.pause(POLL)
+async def judge(conduct: Conduct, check: Check) -> Row:
+    """The row that a check comes to."""
+    started = conduct.bed.now()
+    try:
+        seen = await KINDS[check.kind].look(conduct, check)
+        ok = True
+    except (Red, *TROUBLE) as trouble:
+        seen, ok = str(trouble), False
+    return Row(check.name, ok, seen, conduct.bed.now() - started)
 
 
 async def sessions(conduct: Conduct, check: Check) -> str:
@@ -163,12 +97,12 @@ async def mesh(conduct: Conduct, check: Check) -> str:
     silent = list(pairs)
 
     async def look_once() -> str:
-        pings = [_ping(conduct, one, addresses[other]) for one, other in silent]
+        pings = [conduct.ping(one, addresses[other]) for one, other in silent]
         answers = list(zip(silent, await asyncio.gather(*pings), strict=True))
         silent[:] = [pair for pair, answer in answers if not answer.ok]
         seen = f"{len(pairs) - len(silent)} of {len(pairs)} pairs"
         if silent:
-            words = next(_words(answer) for _, answer in answers if not answer.ok)
+            words = next(words_of(answer) for _, answer in answers if not answer.ok)
             raise Red(f"{seen}; {silent[0][0]} to {silent[0][1]}: {words}")
         return seen
 
@@ -177,22 +111,12 @@ async def mesh(conduct: Conduct, check: Check) -> str:
 
 async def _reach(conduct: Conduct, check: Check, host: str, destination: str) -> None:
     async def look_once() -> str:
-        answer = await _ping(conduct, host, destination)
+        answer = await conduct.ping(host, destination)
         if not answer.ok:
-            raise Red(f"{host} to {destination}: {_words(answer)}")
+            raise Red(f"{host} to {destination}: {words_of(answer)}")
         return ""
 
     await conduct.until(check, look_once)
-
-
-async def _ping(conduct: Conduct, host: str, destination: str, ttl: int = 64, within: float = 1.0) -> Answer:
-    size = conduct.size(conduct.scenario.host[host].customer)
-    answers = await conduct.bed.ping(host, destination, count=1, size=size, ttl=ttl, timeout=within)
-    return answers[0]
-
-
-def _words(answer: Answer) -> str:
-    return answer.kind + (f" from {answer.source}" if answer.source else "")
 
 
 async def ping(conduct: Conduct, check: Check) -> str:
@@ -202,37 +126,33 @@ async def ping(conduct: Conduct, check: Check) -> str:
 
 async def unreachable(conduct: Conduct, check: Check) -> str:
     """The PE must say that there is no way. Silence would mean that the packet went somewhere, if not back again."""
-    answer = await _ping(conduct, check.words["host"], check.words["to"])
+    answer = await conduct.ping(check.words["host"], check.words["to"])
     if answer.kind == "timeout":  # answers about errors are rate limited: ask once more
-        answer = await _ping(conduct, check.words["host"], check.words["to"])
+        answer = await conduct.ping(check.words["host"], check.words["to"])
     if answer.ok:
         raise Red(f"{check.words['host']} reaches {check.words['to']}, answered by {answer.source}")
     if "unreachable" not in answer.kind:
-        raise Red(f"nobody says that there is no way to {check.words['to']}: {_words(answer)}")
-    return _words(answer)
+        raise Red(f"nobody says that there is no way to {check.words['to']}: {words_of(answer)}")
+    return words_of(answer)
 
 
 async def path(conduct: Conduct, check: Check) -> str:
     """Echoes of growing TTL."""
     hops = []
     for ttl in range(1, len(check.words["hops"]) + 1):
-        answer = await _ping(conduct, check.words["host"], check.words["to"], ttl)
+        answer = await conduct.ping(check.words["host"], check.words["to"], ttl)
         if answer.kind == "timeout":  # answers about errors are rate limited: ask once more
-            answer = await _ping(conduct, check.words["host"], check.words["to"], ttl)
+            answer = await conduct.ping(check.words["host"], check.words["to"], ttl)
         hops.append(answer.source or answer.kind)
     if hops != check.words["hops"]:
         raise Red(" > ".join(hops))
     return " > ".join(hops)
 
 
-def _seen(conduct: Conduct, link: str) -> list[Seen]:
-    return [look(frame) for frame in conduct.bed.frames(link)]
-
-
 async def encapsulation(conduct: Conduct, check: Check) -> str:
     """Which customer packets cross a link by LSP, and which by GRE; each must, and no other way."""
     lsp = [Prefix.parse(text) for text in check.words["lsp"]]
-    seen = _seen(conduct, check.words["link"])
+    seen = conduct.seen(check.words["link"])
     labelled = [frame for frame in seen if frame.ethertype == MPLS_ETHERTYPE]
     tunnelled = [frame for frame in seen if frame.gre == MPLS_ETHERTYPE]
     if bool(labelled) != bool(lsp):
@@ -279,7 +199,7 @@ async def esp(conduct: Conduct, check: Check) -> str:
     """What crosses these links between tunnel ends is ESP, and nothing of it is GRE or bare MPLS."""
     sealed = 0
     for link in check.words["links"]:
-        seen = _seen(conduct, link)
+        seen = conduct.seen(link)
         sealed += sum(frame.protocol == ESP for frame in seen)
         clear = [frame for frame in seen if frame.protocol in (GRE, MPLS_IN_IP) or frame.ethertype == MPLS_ETHERTYPE]
         if clear:
@@ -345,7 +265,7 @@ async def clear(conduct: Conduct, check: Check) -> str:
     sizes = {conduct.size(customer) for customer in conduct.scenario.customers}
     total = 0
     for link in check.words["links"]:
-        seen = _seen(conduct, link)
+        seen = conduct.seen(link)
         total += len(seen)
         bare = [frame for frame in seen if frame.echo in sizes and not frame.labels]
         if bare:
@@ -364,7 +284,7 @@ async def isolation(conduct: Conduct, _check: Check) -> str:
         if owner is None:
             continue
         customer = conduct.scenario.host[owner].customer
-        echoes = [frame.echo for frame in _seen(conduct, name) if frame.echo in sizes]
+        echoes = [frame.echo for frame in conduct.seen(name) if frame.echo in sizes]
         total += len(echoes)
         foreign = [size for size in echoes if sizes[size] != customer]
         if foreign:
@@ -396,9 +316,9 @@ async def kill(conduct: Conduct, check: Check) -> str:
     if conduct.sabotage is None or conduct.sabotage.survives != node:
         await conduct.bed.kill(node)
     host, destination = check.words["unaffected"]
-    answer = await _ping(conduct, host, destination)
+    answer = await conduct.ping(host, destination)
     if not answer.ok:
-        raise Red(f"{host} to {destination}, which does not pass {node}: {_words(answer)}")
+        raise Red(f"{host} to {destination}, which does not pass {node}: {words_of(answer)}")
     return await _observe(conduct, check)
 
 
@@ -433,6 +353,9 @@ KINDS: Mapping[str, Kind] = {
     "rekey": Kind(rekey, {"host", "to", "node", "peer", "times"}),
     "cut": Kind(cut, {"link", "node", "peer", "ping"}),
     "isolation": Kind(isolation, frozenset()),
+    "shortcut": Kind(shortcut, {"host", "to", "ttl", "far", "link"}),
+    "idle": Kind(idle, {"host", "to", "ttl", "far", "gone"}),
+    "shows": Kind(shows, {"looks"}),
     "configure": Kind(configure, {"node", "replace", "observer"}, _SEEN),
     "kill": Kind(kill, {"node", "observer", "unaffected"}, _SEEN),
     "revive": Kind(revive, {"node", "observer"}, _SEEN),

@@ -12,9 +12,9 @@ from attrs import define, field
 
 from stack.addr import format_address, parse_address
 from stack.config import Config
-from stack.ios.command import CommandError
+from stack.ios.command import CommandError, Shown
 from stack.lab.capture_folder import CaptureFolder
-from stack.lab.checks import Conduct, Red
+from stack.lab.conduct import Conduct, Red
 from stack.lab.scenario import device_of
 from stack.lab.testbed import Answer
 from stack.router import Router
@@ -88,8 +88,14 @@ class MemoryTestbed:
         return [Answer(r.reason, format_address(r.sender) if r.sender else "") for r in results]
 
     async def show(self, node: str, command: str) -> Any:
+        return self._shown(node, command).value
+
+    async def text(self, node: str, command: str) -> str:
+        return self._shown(node, command).text
+
+    def _shown(self, node: str, command: str) -> Shown:
         try:
-            return self.routers[node].execute(command).value
+            return self.routers[node].execute(command)
         except CommandError as error:
             raise Red(f"{node}: {command}: {error}") from None
 

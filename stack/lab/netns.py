@@ -24,7 +24,7 @@ from attrs import define, field
 from stack.addr import parse_address
 from stack.control import ControlError, request
 from stack.lab.capture_folder import CaptureFolder
-from stack.lab.checks import Conduct, Red
+from stack.lab.conduct import Conduct, Red
 from stack.lab.namespace import Namespace, World, enter_user_namespace
 from stack.lab.probe import Prober
 from stack.lab.scenario import Scenario, device_of
@@ -260,10 +260,16 @@ class NetnsTestbed:
         return [Answer(reply.kind, reply.source) for reply in replies]
 
     async def show(self, node: str, command: str) -> Any:
+        return (await self._shown(node, command))["value"]
+
+    async def text(self, node: str, command: str) -> str:
+        return str((await self._shown(node, command))["text"])
+
+    async def _shown(self, node: str, command: str) -> Any:
         (reply,) = await request(self._path(f"{node}.sock"), [command])
         if not reply["ok"]:
             raise Red(f"{node}: {command}: {reply['error']}")
-        return reply["value"]
+        return reply
 
     async def configure(self, node: str, text: str) -> None:
         self._path(f"{node}.cfg").write_text(text)

@@ -20,7 +20,8 @@ from attrs import evolve, frozen
 
 from stack.ios.faults import ConfigError
 from stack.lab.capture_folder import CaptureFolder
-from stack.lab.checks import Conduct, Row, filled
+from stack.lab.checks import judge
+from stack.lab.conduct import Conduct, Row, filled
 from stack.lab.scenario import Sabotage, Scenario, ScenarioError, load
 from stack.lab.testbed import BackendError, Testbed
 
@@ -231,7 +232,7 @@ async def _rows(
             if sabotage is not None and sabotage.inject and check.kind in ("clear", "esp"):
                 bed.inject(sabotage.inject, _clear_packet(conduct))
                 await bed.pause(0.2)
-            row = await conduct.run(check)
+            row = await judge(conduct, check)
             rows.append(row)
             report(row)
         if keep:

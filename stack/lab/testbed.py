@@ -50,6 +50,9 @@ class Testbed(Protocol):
     async def show(self, node: str, command: str) -> Any:
         """The plain value of a show command."""
 
+    async def text(self, node: str, command: str) -> str:
+        """What a show command prints."""
+
     async def configure(self, node: str, text: str) -> None:
         """Run on `text` from now on, as SIGHUP does."""
 

@@ -11,7 +11,8 @@ import pytest
 from attrs import evolve
 
 from stack.addr import parse_address
-from stack.lab.checks import Conduct, Red
+from stack.lab.checks import judge
+from stack.lab.conduct import Conduct, Red
 from stack.lab.frames import Seen, look
 from stack.lab.memory import MemoryTestbed
 from stack.lab.netns import NetnsTestbed, prepare
@@ -94,7 +95,7 @@ async def lab(name: str, nodes: Mapping[str, str] = {}, *, checked: int) -> Memo
     made.bed = bed
     await bed.start(None)
     for check in scenario.checks[:checked]:
-        row = await made.run(check)
+        row = await judge(made, check)
         assert row.ok, row
     return bed
 

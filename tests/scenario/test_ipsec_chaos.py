@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stack.config import Config
+from stack.lab.checks import judge
 from stack.lab.memory import MemoryTestbed
 from stack.lab.scenario import load
 from stack.testing import run
@@ -104,7 +105,7 @@ class Protected(Story):
 
 async def everything(bed: MemoryTestbed) -> dict[str, Any]:
     for check in load("ipsec").checks[:UP]:
-        row = await bed.conduct.run(check)
+        row = await judge(bed.conduct, check)
         assert row.ok, row
     await asyncio.sleep(20)
     assert associations(bed) == SETTLED

@@ -83,7 +83,7 @@ def test_sabotage_on_real_packets(name: str, capsys: pytest.CaptureFixture[str])
 
 def test_what_is_no_scenario_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_lab("nosuch") == EXIT_WRONG
-    assert "there are: ipsec, mgre" in capsys.readouterr().err
+    assert "there are: flexvpn, ipsec, mgre" in capsys.readouterr().err
     assert run_lab("mgre", sabotage="nosuch") == EXIT_WRONG
     assert "wrong-key" in capsys.readouterr().err
 

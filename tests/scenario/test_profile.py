@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from stack.config import Config
-from stack.lab.checks import Conduct
+from stack.lab.conduct import Conduct
 from stack.lab.frames import look
 from stack.lab.memory import MemoryTestbed
 from stack.testing import run

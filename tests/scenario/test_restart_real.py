@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from attrs import define, evolve
 
+from stack.lab.checks import judge
 from stack.lab.netns import NetnsTestbed, prepare
 from stack.lab.probe import Prober, Reply
 from stack.lab.scenario import device_of, load
@@ -143,7 +144,7 @@ def test_S01_every_service_killed_in_turn_on_real_packets(name: str) -> None:
         try:
             await bed.start(None)
             for check in scenario.checks[:checked]:
-                row = await made.run(check)
+                row = await judge(made, check)
                 assert row.ok, (row, bed.logged())
             await one_after_another(bed, services, pairs)
             bed._processes["pe1"].terminate()

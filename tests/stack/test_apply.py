@@ -19,7 +19,7 @@ import structlog
 
 from stack.addr import Afi
 from stack.config import Config
-from stack.lab.checks import Conduct
+from stack.lab.conduct import Conduct
 from stack.lab.memory import MemoryTestbed
 from stack.lab.scenario import device_of, load
 from stack.router import Router

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stack.config import Config
-from stack.lab.checks import Conduct
+from stack.lab.conduct import Conduct
 from stack.lab.memory import MemoryTestbed
 from stack.lab.scenario import load
 from stack.testing import run

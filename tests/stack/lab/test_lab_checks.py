@@ -12,8 +12,9 @@ import pytest
 from stack.addr import parse_address as a
 from stack.control import ControlError
 from stack.ios.command import CommandError
-from stack.lab.checks import KINDS, POLL, Conduct, Red, Row, replaced
-from stack.lab.scenario import Check, Host, Sabotage, Scenario
+from stack.lab.checks import KINDS, judge
+from stack.lab.conduct import POLL, Conduct, Row
+from stack.lab.scenario import Check, Host, Sabotage, Scenario, ScenarioError, replaced
 from stack.lab.testbed import Answer, BackendError
 from tests.stack.lab.test_lab_frames import echo, frame, gre, labels, v4, v6
 
@@ -78,6 +79,10 @@ class FakeTestbed:
         self._do("show", node, command)
         return self.shows(node, command)
 
+    async def text(self, node: str, command: str) -> str:
+        self._do("text", node, command)
+        return str(self.shows(node, command))
+
     async def configure(self, node: str, text: str) -> None:
         self._do("configure", node, text)
 
@@ -104,7 +109,7 @@ class FakeTestbed:
 def check(bed: FakeTestbed, kind: str, *, within: float = 1.0, sabotage: Sabotage | None = None, **words: Any) -> Row:
     conduct = Conduct(SCENARIO, bed, sabotage)
     assert KINDS[kind].words <= set(words) <= KINDS[kind].words | KINDS[kind].may
-    return asyncio.run(conduct.run(Check("row", kind, words, within)))
+    return asyncio.run(judge(conduct, Check("row", kind, words, within)))
 
 
 def green(row: Row, seen: str) -> None:
@@ -345,7 +350,7 @@ def test_configure_starts_from_the_scenarios_text() -> None:
     assert bed.log[0] == ("configure", "pe1", "hostname pe1\nkey 2\n")
     red(
         check(bed, "configure", node="pe1", observer="pe2", replace=[["key 9", ""]]),
-        "'key 9' does not stand in the configuration",
+        "there is no 'key 9' to replace",
     )
     assert ("configure", "pe1", "hostname pe1\n\n") not in bed.log
 
@@ -386,5 +391,5 @@ def test_sabotage_is_carried_out_where_it_says() -> None:
 
 def test_a_replacement_that_would_prove_nothing() -> None:
     assert replaced("a b a", [("a", "c"), ("c b", "d")]) == "d c"
-    with pytest.raises(Red, match="'x' does not stand in the configuration"):
+    with pytest.raises(ScenarioError, match="no 'x' to replace"):
         replaced("a b", [("a", "c"), ("x", "y")])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stack.lab import namespace, run
-from stack.lab.checks import Row
+from stack.lab.conduct import Row
 from stack.lab.namespace import UserNamespaceRefused
 from stack.lab.run import EXIT_BACKEND, EXIT_RED, EXIT_WRONG, Verdict, choose_backend, run_lab
 from stack.lab.testbed import BackendError

@@ -1,0 +1,220 @@
+"""Where an address of a VRF goes: to us, on through an NHRP network, or out of it. Reads the tables that others write.
+
+Routes of owner `nhrp` are left out, so that a shortcut never answers its own renewal.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from attrs import define, field
+
+from nhrp.engine.node import Node
+from stack.addr import LabelStack, Prefix
+from stack.events import AdjacencyKey, NextHopKey, Via
+from stack.tables.nexthop import NextHop
+from stack.tables.rib import Candidate
+
+__all__ = ["EXCLUDED", "Addresses", "Registered", "Way", "Ways", "Where"]
+
+EXCLUDED = frozenset({"nhrp"})
+
+
+class Where(Enum):
+    OWN = "an address of ours"
+    NETWORK = "by an NHRP network"
+    OUTSIDE = "out of the NHRP networks"
+    NONE = "nowhere"
+
+
+class Registered(NamedTuple):
+    """What somebody has registered, or the configuration maps."""
+
+    interface: str
+    nbma: bytes
+
+
+class Way(NamedTuple):
+    """`prefix`: of the route. `next_hop` (overlay) and `nbma`: who is next, in a network (empty next hop: the far end of a
+    point-to-point interface). `labels`: what `allocator` wants to see. `network`: of `interface`."""
+
+    where: Where
+    prefix: Prefix
+    interface: str = ""
+    next_hop: bytes = b""
+    nbma: bytes = b""
+    labels: LabelStack = ()
+    allocator: bytes = b""
+    network: int = 0
+
+    def within(self, network: int) -> bool:
+        """Whether it stays in that network."""
+        return self.where is Where.NETWORK and self.network == network
+
+
+@define(eq=False)
+class Ways:
+    """`registered(interface-independent)`: (vrf, overlay address) -> who registered it, None if nobody did. `servers(interface)`:
+    the overlay addresses of its NHRP servers, best first."""
+
+    node: Node
+    registered: Callable[[str, bytes], Registered | None] = lambda _vrf, _address: None
+    servers: Callable[[str], list[bytes]] = lambda _interface: []
+
+    def find(self, vrf: str, address: bytes) -> Way:
+        rib = self.node.rib
+        host = Prefix.host(address)
+        entry = rib.get(vrf, host)
+        best = entry.best(EXCLUDED) if entry is not None else None
+        if (best is not None and _receives(host, best)) or (best is None and self.node.is_own(vrf, address)):
+            return self._own(vrf, address)
+        known = self.registered(vrf, address)
+        if known is not None and self.node.network(known.interface):
+            network = self.node.network(known.interface)
+            return Way(Where.NETWORK, host, known.interface, address, known.nbma, (), address, network)
+        found = rib.match(vrf, address, EXCLUDED)
+        if found is None:
+            return Way(Where.NONE, host)
+        return self._routed(*found, address)
+
+    def _own(self, vrf: str, address: bytes) -> Way:
+        """Ours: the prefix of the interface that it is on, unless that is in a network itself (there each is its own)."""
+        for name, interface in self.node.interfaces.items():
+            row = interface.addresses.get(address)
+            if row is not None and interface.vrf == vrf and not interface.row.network_id:
+                return Way(Where.OWN, Prefix.of(address, row.length), name)
+        return Way(Where.OWN, Prefix.host(address))
+
+    def _routed(self, prefix: Prefix, route: Candidate, address: bytes) -> Way:
+        hop = self.node.nexthops.get(route.next_hop)
+        via = _via(route, hop)
+        if hop is None or via is None:
+            return Way(Where.NONE, prefix)
+        name = hop.adjacency.interface if hop.adjacency is not None else hop.key.interface
+        network = self.node.network(name)
+        if not network:
+            return Way(Where.OUTSIDE, prefix, name)
+        next_hop = self._neighbour(hop, via, name, address)
+        nbma = self.nbma(name, next_hop)
+        return Way(Where.NETWORK, prefix, name, next_hop, nbma, via.labels, via.address, network)
+
+    def _neighbour(self, hop: NextHop, via: Via, name: str, address: bytes) -> bytes:
+        """The overlay address of who is next."""
+        if hop.adjacency is not None and hop.adjacency.address:
+            return hop.adjacency.address
+        if via.address and (hop.adjacency is not None or hop.key.address):
+            return via.address
+        tunnel = self.node.tunnels.get(name)
+        if tunnel is not None and tunnel.remote:
+            return b""
+        # On a multipoint interface each address is its own neighbour; the NBMA address of one that nobody registered here is
+        # known to our servers.
+        if self.nbma(name, address):
+            return address
+        return next((server for server in self.servers(name) if self.nbma(name, server)), address)
+
+    def nbma(self, name: str, overlay: bytes) -> bytes:
+        """The NBMA address of `overlay` on an interface; empty: not known."""
+        node = self.node
+        tunnel = node.tunnels.get(name)
+        if tunnel is not None and tunnel.remote:
+            return tunnel.remote
+        adjacency = node.adjacencies.get(AdjacencyKey(name, overlay))
+        if adjacency is not None and adjacency.transport:
+            return adjacency.transport
+        known = self.registered(node.vrf(name), overlay)
+        if known is not None and known.interface == name:
+            return known.nbma
+        assigned = node.overlays.get((name, overlay))
+        if assigned is not None:
+            return assigned.transport
+        maps = node.family(name, Prefix.host(overlay).afi).maps if overlay else ()
+        return next((one.nbma for one in maps if one.address == overlay), b"")
+
+    def usurps(self, interface: str, overlay: bytes, nbma: bytes) -> str:
+        """Why `overlay` cannot be at `nbma`: it is ours, or another's whom we know without NHRP's resolutions ('': it can)."""
+        node = self.node
+        vrf = node.vrf(interface)
+        if node.is_own(vrf, overlay):
+            return "it is an address of ours"
+        if any(nbma == tunnel.local for tunnel in node.tunnels.values()):
+            return "the NBMA address is ours"
+        known = self.registered(vrf, overlay)
+        if known is not None and known.nbma != nbma:
+            return "it is registered by another NBMA address"
+        for name in node.members(node.network(interface)):
+            assigned = node.overlays.get((name, overlay))
+            if assigned is not None and assigned.transport != nbma:
+                return "IKEv2 has assigned it to another peer"
+            family = node.family(name, Prefix.host(overlay).afi)
+            served = {server.address: server.nbma for server in family.nhs}
+            served.update((one.address, one.nbma) for one in family.maps)
+            if served.get(overlay, nbma) not in (nbma, b""):
+                return "it is a server of ours"
+        return self._attached_elsewhere(vrf, overlay, nbma)
+
+    def _attached_elsewhere(self, vrf: str, overlay: bytes, nbma: bytes) -> str:
+        entry = self.node.rib.get(vrf, Prefix.host(overlay))
+        best = entry.best(EXCLUDED) if entry is not None else None
+        hop = self.node.nexthops.get(best.next_hop) if best is not None else None
+        via = _via(best, hop) if best is not None else None
+        if hop is None or hop.adjacency is None or via is None or via.address not in (b"", overlay):
+            return ""
+        at = self.nbma(hop.adjacency.interface, overlay)
+        return "a route of ours leads to it by another NBMA address" if at and at != nbma else ""
+
+
+def _receives(prefix: Prefix, route: Candidate) -> bool:
+    """Whether a host route is one of our own addresses."""
+    kind = route.route.kind
+    return kind == "local" or (kind == "connected" and prefix.length == len(prefix.network) * 8)
+
+
+def _via(route: Candidate, hop: NextHop | None) -> Via | None:
+    """The way of a route that its next hop in use stands for."""
+    if hop is None:
+        return None
+    same = (via for via in route.route.vias if _same(via.key(), hop.key))
+    return next(same, None)
+
+
+def _same(one: NextHopKey, other: NextHopKey) -> bool:
+    return one == other or (one.interface, one.address) == (other.interface, other.address)
+
+
+@define(eq=False)
+class Addresses:
+    """Numbers by an address of a VRF, to find those that a prefix covers. Bounded by who is entered."""
+
+    _of: dict[tuple[str, int], list[tuple[bytes, int]]] = field(factory=dict)
+
+    def add(self, vrf: str, address: bytes, number: int) -> None:
+        insort(self._of.setdefault((vrf, len(address)), []), (address, number))
+
+    def remove(self, vrf: str, address: bytes, number: int) -> None:
+        rows = self._of.get((vrf, len(address)), [])
+        at = bisect_left(rows, (address, number))
+        if at < len(rows) and rows[at] == (address, number):
+            del rows[at]
+            if not rows:
+                del self._of[vrf, len(address)]
+
+    def under(self, vrf: str, prefix: Prefix) -> list[int]:
+        """The numbers of addresses inside `prefix`."""
+        rows = self._of.get((vrf, len(prefix.network)))
+        if not rows:
+            return []
+        bits = len(prefix.network) * 8
+        last = int.from_bytes(prefix.network) | (1 << (bits - prefix.length)) - 1
+        low = bisect_left(rows, (prefix.network, -1))
+        high = bisect_right(rows, (last.to_bytes(bits // 8), 1 << 62))
+        return [number for _, number in rows[low:high]]
+
+    def within(self, vrf: str) -> Iterator[int]:
+        """All of a VRF."""
+        for (name, _), rows in list(self._of.items()):
+            if name == vrf:
+                yield from (number for _, number in list(rows))
