@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define, field
 
 from nhrp.config import NhrpConfig, NhrpFamily, NhrpInterface
+from nhrp.engine.indexed import Interfaces, Overlays
 from nhrp.engine.outputs import Level, Log, Output, Post, Publish, Send
 from nhrp.wire.packet import Kind, Packet
 from stack.addr import DEFAULT_VRF, Afi, Fec
@@ -61,6 +62,14 @@ class Arrival:
         return afi_of(self.packet.destination)
 
 
+def _interfaces(rows: Interfaces | Mapping[str, Interface]) -> Interfaces:
+    return rows if isinstance(rows, Interfaces) else Interfaces(rows)
+
+
+def _overlays(rows: Overlays | Mapping[tuple[str, bytes], OverlayRow]) -> Overlays:
+    return rows if isinstance(rows, Overlays) else Overlays(rows)
+
+
 @define(eq=False)
 class Node:
     """`encode`: of nhrp.wire, injected so that a test may look at packets. Tables are read-only views."""
@@ -73,11 +82,11 @@ class Node:
     lfib: LfibTable
     now: float = 0.0
     debug: bool = False
-    interfaces: dict[str, Interface] = field(factory=dict)
+    interfaces: Interfaces = field(factory=Interfaces, converter=_interfaces)
     tunnels: dict[str, TunnelRow] = field(factory=dict)
     adjacencies: dict[AdjacencyKey, AdjacencyRow] = field(factory=dict)
     sas: dict[SaKey, SaRow] = field(factory=dict)
-    overlays: dict[tuple[str, bytes], OverlayRow] = field(factory=dict)
+    overlays: Overlays = field(factory=Overlays, converter=_overlays)
     labels: dict[Fec, LabelRow] = field(factory=dict)
     claims: Claims = field(factory=Claims)
     """Rows of EndpointOffered, SaWanted, RouteOffered, BindingOffered and LabelWanted, by claimant."""
@@ -189,7 +198,7 @@ class Node:
 
     def is_own(self, vrf: str, address: bytes) -> bool:
         """Whether it is an address of ours in that VRF."""
-        return any(address in interface.addresses and interface.vrf == vrf for interface in self.interfaces.values())
+        return bool(self.interfaces.own(vrf, address))
 
     def nbma(self, name: str) -> bytes:
         """Our own NBMA address on an interface; empty: not known."""
@@ -198,18 +207,15 @@ class Node:
 
     def members(self, network: int) -> Iterator[str]:
         """The interfaces of an NHRP network."""
-        return (name for name, interface in self.interfaces.items() if interface.row.network_id == network)
+        return iter(self.interfaces.members(network))
 
     def assigned(self, interface: str, outer_source: bytes) -> Mapping[bytes, OverlayRow]:
         """The overlay addresses that IKEv2 has assigned to the peer behind `outer_source` on `interface`: the only ones that it
         may speak for. Empty: IKEv2 assigned none, so nothing is bound."""
         tunnel = self.tunnels.get(interface)
-        one = tunnel is not None and bool(tunnel.remote)
-        return {
-            address: row
-            for (name, address), row in self.overlays.items()
-            if name == interface and (one or row.transport == outer_source)
-        }
+        if tunnel is not None and tunnel.remote:
+            return self.overlays.on(interface)
+        return self.overlays.behind(interface, outer_source)
 
     def state(self) -> dict[str, Any]:
         """For `debug` and tests."""

@@ -57,7 +57,8 @@ _INDICATIONS = (Kind.ERROR_INDICATION, Kind.TRAFFIC_INDICATION)
 _NBMA_SIZES = {1: 4, 2: 16}
 """ar$afn: IPv4, IPv6."""
 _AFNS = {4: 1, 16: 2}
-_PROTOCOL_SIZES = {0x0800: 4, 0x86DD: 16}
+_PROTOCOL_SIZES = {0x0800: 4, 0x86DD: 16, 0x00CC: 4, 0x008E: 16}
+"""ar$pro.type: Ethertypes of IPv4 and IPv6, which are what is sent, and their NLPIDs."""
 _PROTOCOLS = {4: 0x0800, 16: 0x86DD}
 _NO_SNAP = bytes(5)
 _SNAP = 0x0080
@@ -81,7 +82,7 @@ def decode(octets: bytes | memoryview) -> Packet:
     octets = _whole(octets, size, version)
     kind = _KINDS.get(kind_)
     nbma_size, protocol_size = _NBMA_SIZES.get(afn), _PROTOCOL_SIZES.get(protocol)
-    if protocol_size is None or snap != _NO_SNAP:
+    if protocol_size is None:
         protocol_size = _snap_size(protocol, snap)
     if kind is None:
         raise WireError(f"no packet type {kind_}", 17, "ar$op.type", "RFC 2332 5.1")
@@ -132,13 +133,11 @@ def _whole(octets: bytes | memoryview, size: int, version: int) -> bytes:
 
 
 def _snap_size(protocol: int, snap: bytes) -> int:
-    """Of a protocol address. RFC 2332 5.1: with type 0x0080 the protocol is in ar$pro.snap."""
+    """Of a protocol address. RFC 2332 5.1: ar$pro.snap says the protocol if the type is 0x0080, else it is "ignored on
+    receive"; IP's own codings are SNAP, NLPID (0x00CC) and Ethertype."""
     size = _PROTOCOL_SIZES.get(_SNAP_PROTOCOLS.get(snap, 0) if protocol == _SNAP else protocol)
     if size is None:
         raise WireError(f"no protocol {protocol:#06x} {snap.hex()} here", 2, "ar$pro.type", _FIXED_PART)
-    if protocol != _SNAP:
-        # "If ar$pro.type is not 0x0080 then ar$pro.snap MUST be ignored": so it is.
-        return size
     return size
 
 
@@ -189,7 +188,7 @@ def _cies(octets: bytes, at: int, end: int, nbma_size: int, protocol_size: int, 
         if end - at < 12:
             raise WireError(f"12 octets wanted, {end - at} left", at, field, _MANDATORY)
         code, prefix, mtu, hold, nbma, sub, protocol, preference = _CIE.unpack_from(octets, at)
-        if nbma and nbma != nbma_size or sub > 63 or protocol and protocol != protocol_size:
+        if (nbma and nbma != nbma_size) or sub > 63 or (protocol and protocol != protocol_size):
             text = f"lengths {nbma:#x}, {sub:#x}, {protocol}, and addresses are of {nbma_size} and {protocol_size}"
             raise WireError(text, at + 8, f"{field} lengths", _MANDATORY)
         start = at + 12

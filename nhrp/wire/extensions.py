@@ -66,8 +66,8 @@ def password_of(extension: Extension, source: bytes = b"") -> bytes:
 
 
 def is_authentic(extension: Extension | None, password: bytes, source: bytes) -> bool:
-    """Whether a packet from `source` (protocol address) with that extension shows the password, in Cisco's form or the RFC's. In
-    the same time whatever it shows. No extension, an empty password, any other form: no."""
+    """Whether a packet from `source` (protocol address) with that extension shows the password, in Cisco's form or the RFC's;
+    it takes as long whatever is shown. No extension, an empty password, any other form: no."""
     if extension is None or not password or extension.octets[2:4] != _CLEARTEXT[2:]:
         return False
     shown = extension.octets[4:]

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from stack.addr import parse_address as a
 from stack.lab.testbed import Answer
 from tests.stack.lab.test_lab_checks import REPLY, TIMEOUT, FakeTestbed, check, green, red
-from tests.stack.lab.test_lab_frames import frame, v4
+from tests.stack.lab.test_lab_frames import OUT, frame, v4
 
 HUB, FAR = "core", "192.168.114.1"
 BY_HUB = Answer("time-exceeded", FAR)
-SEALED = frame(0x0800, v4(50, bytes(40), a("192.0.2.1"), a("192.0.2.2")))
+SEALED = frame(0x0800, v4(bytes(40), 50, OUT))
 WORDS: dict[str, Any] = {"host": "red1", "to": "10.1.2.10", "ttl": 3, "far": FAR}
 
 
