@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
-import sys
-from pathlib import Path
 
 import uvloop
 
 from bgp.events import PeerDown, PeerUp
 from stack import Config, Router
 from stack.addr import format_address
-from stack.control import ControlServer
+from stack.alone import add_options, run_alone
 from stack.events import Delta, RouteSelected
 from stack.lab.scenario import load
-from stack.os import OsNetwork
 
-SCENARIO = "mgre"
+NODES = load("mgre").node
 
 
 async def watch(router: Router) -> None:
     """Print what the bus says of neighbours and of the customers' routes."""
+    print(f"{router.config.node.hostname} is running", flush=True)
     async for message in router.bus.subscribe(PeerUp, PeerDown, RouteSelected, name="example"):
         if isinstance(message, PeerUp):
             print(f"neighbour {format_address(message.address)} up", flush=True)
@@ -42,44 +38,14 @@ async def watch(router: Router) -> None:
                 print(f"{message.table}: {prefix} {'by ' + row.route.kind if row else 'gone'}", flush=True)
 
 
-async def main(options: argparse.Namespace) -> None:
-    text = load(SCENARIO).node[options.node]
-    network = OsNetwork()
-    router = Router(
-        Config.from_ios(text, source=f"{options.node}.cfg"),
-        network=network,
-        bindings=dict(binding.split("=", 1) for binding in options.bind),
-    )
-    control = ControlServer(router, options.control) if options.control else None
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    async with router:
-        if control is not None:
-            await control.start()
-        watching = asyncio.create_task(watch(router))
-        print(f"{options.node} is running", flush=True)
-        await stopping.wait()
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-        if control is not None:
-            await control.stop()
-    network.close()
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="one PE of the mGRE lab")
-    parser.add_argument("node", choices=sorted(load(SCENARIO).node))
-    parser.add_argument("--bind", action="append", default=[], metavar="INTERFACE=DEVICE")
-    parser.add_argument("--control", type=Path, metavar="SOCKET")
-    options = parser.parse_args()
-    if wrong := [binding for binding in options.bind if not all(binding.partition("="))]:
-        parser.error(f"--bind {wrong[0]!r}: INTERFACE=DEVICE expected")
-    return options
+    parser.add_argument("node", choices=sorted(NODES))
+    add_options(parser)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
+    options = arguments()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(arguments()))
-    sys.exit(0)
+        runner.run(run_alone(Config.from_ios(NODES[options.node], source=f"{options.node}.cfg"), options, watch))

@@ -13,7 +13,7 @@ from attrs import define
 
 from stack.lab.checks import judge
 from stack.lab.conduct import Conduct
-from stack.lab.netns import NetnsTestbed, prepare
+from stack.lab.netns import NetnsTestbed, be_root
 from stack.lab.scenario import device_of, load
 from tests.conftest import require_root
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_every_example_is_named_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"embed.py", "ike.py", "pe.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"embed.py", "hub.py", "ike.py", "pe.py", "spoke.py"}
 
 
 def test_embedding() -> None:
@@ -86,7 +86,7 @@ class ScriptedTestbed(NetnsTestbed):
 @pytest.mark.slow
 def test_three_scripts_are_the_lab() -> None:
     require_root()
-    prepare()
+    be_root()
 
     async def main() -> None:
         made = Conduct(load("mgre"), None)  # type: ignore[arg-type]  # set on the next line

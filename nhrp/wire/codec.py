@@ -98,10 +98,12 @@ def decode(octets: bytes | memoryview) -> Packet:
         if not extensions_at:
             raise WireError(f"{at} octets wanted, {size} came", HEADER, "addresses", _MANDATORY)
         raise WireError(f"extensions at {end}, addresses end at {at}, packet at {size}", 14, "ar$extoff", _FIXED_PART)
+    cies: tuple[Cie, ...] = ()
+    body, request_id, code, offset = b"", word, 0, 0
     if kind in _INDICATIONS:
-        cies, body, request_id, code, offset = (), octets[at:end], 0, word >> 16, word & 0xFFFF
+        body, request_id, code, offset = octets[at:end], 0, word >> 16, word & 0xFFFF
     else:
-        cies, body, request_id, code, offset = _cies(octets, at, end, nbma_size, protocol_size, "CIE"), b"", word, 0, 0
+        cies = _cies(octets, at, end, nbma_size, protocol_size, "CIE")
     return Packet(
         kind,
         octets[HEADER : HEADER + nbma_size],

@@ -38,9 +38,9 @@ def indication_of(error: WireError, octets: bytes, source_nbma: bytes, source: b
 def indication(code: int, offset: int, octets: bytes, source_nbma: bytes, source: bytes) -> Packet | None:
     """An Error Indication from us (`source_nbma`, `source`: our own addresses) to whoever says that it sent `octets`.
 
-    None where there must be none: the packet is an Error Indication ("an Error Indication packet SHALL NEVER be generated in
-    response to another", 5.2.7); it says that we sent it, so it has come round; no sender can be read, or one of another
-    family. What is quoted ends where the packet ends, as it says itself, and after MOST_ECHOED octets.
+    None where there must be none: the packet is an Error Indication (RFC 2332 5.1: one "is never sent as a result of receiving
+    an error indication"); it says that we sent it, so it has come round; no sender can be read, or one of another family. What
+    is quoted ends where the packet ends, as it says itself, and after MOST_ECHOED octets.
     """
     packet = octets[: int.from_bytes(octets[10:12])]
     if len(packet) < HEADER or packet[FIXED - 3] == Kind.ERROR_INDICATION or not source_nbma:

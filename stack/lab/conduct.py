@@ -10,23 +10,17 @@ from stack.control import ControlError
 from stack.ios.command import CommandError
 from stack.ios.faults import ConfigError
 from stack.lab.frames import Seen, look
+from stack.lab.prepare import filled
 from stack.lab.scenario import EVERY_NODE, Check, Sabotage, Scenario, ScenarioError, replaced
 from stack.lab.testbed import Answer, BackendError, Testbed
 
-__all__ = ["POLL", "TROUBLE", "Conduct", "Red", "Row", "filled", "words_of"]
+__all__ = ["POLL", "TROUBLE", "Conduct", "Red", "Row", "words_of"]
 
 POLL = 0.1
 """Seconds between two looks at something that is not there yet."""
 
 FIRST_SIZE, NEXT_SIZE = 100, 40
 """Data octets of every customer's pings: a size of its own tells whose an echo is, although the addresses are the same."""
-
-
-def filled(text: str, prepared: Mapping[str, str]) -> str:
-    """`text` with every `{name}` that was prepared filled in."""
-    for name, value in prepared.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
 
 
 class Red(Exception):

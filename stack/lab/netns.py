@@ -31,7 +31,7 @@ from stack.lab.scenario import Scenario, device_of
 from stack.lab.testbed import Answer, BackendError
 from stack.pcapng import Pcapng, create
 
-__all__ = ["KEPT", "NetnsTestbed", "prepare"]
+__all__ = ["KEPT", "NetnsTestbed", "be_root"]
 
 KEPT = 50_000
 """Frames of a link that are remembered between two `forget`s."""
@@ -44,7 +44,7 @@ LOG_TAIL = 2_000
 _TIMESTAMPNS, _TIMESPEC = 35, struct.Struct("=qq")  # SO_TIMESTAMPNS, and what it brings
 
 
-def prepare() -> None:
+def be_root() -> None:
     """Be root somewhere: here, or in a user namespace of our own. Call it before any thread runs. Raises BackendError."""
     if os.geteuid() == 0:
         return

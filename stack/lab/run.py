@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +18,8 @@ from attrs import evolve, frozen
 from stack.ios.faults import ConfigError
 from stack.lab.capture_folder import CaptureFolder
 from stack.lab.checks import judge
-from stack.lab.conduct import Conduct, Row, filled
+from stack.lab.conduct import Conduct, Row
+from stack.lab.prepare import prepare
 from stack.lab.scenario import Sabotage, Scenario, ScenarioError, load
 from stack.lab.testbed import BackendError, Testbed
 
@@ -145,12 +143,12 @@ def _conduct(
 ) -> Verdict:
     started = time.monotonic()
     if backend != "memory":
-        from stack.lab.netns import prepare
+        from stack.lab.netns import be_root
 
-        prepare()
+        be_root()
     rows: list[Row] = []
     with TemporaryDirectory(prefix="labelspan-lab-") as folder:
-        prepared = _prepare(scenario, folder)
+        prepared = prepare(scenario, Path(folder))
         for name in _chosen(scenario, variant, alone=sabotage is not None or keep or capture is not None):
             chosen = scenario.variant(name) if name else scenario
             if name:
@@ -197,26 +195,6 @@ def _report_of(report: Report, variant: str, row: Row) -> None:
 
 def _of_variant(row: Row, variant: str) -> Row:
     return evolve(row, name=f"{variant}: {row.name}") if variant else row
-
-
-def _prepare(scenario: Scenario, folder: str) -> dict[str, str]:
-    """Do what the scenario wants done first. Raises ScenarioError."""
-    from stack.cli import main
-
-    prepared = {"folder": folder}
-    for step in scenario.prepare:
-        words = [filled(word, prepared) for word in step.words]
-        said = StringIO()
-        with redirect_stdout(said):
-            code = main(words)
-        if code:
-            raise ScenarioError(f"`labelspan {' '.join(words)}` came to {code}: {said.getvalue().strip()}")
-        for name, expression in step.take.items():
-            found = re.search(expression, said.getvalue())
-            if found is None:
-                raise ScenarioError(f"`labelspan {' '.join(words)}` says nothing like {expression!r}")
-            prepared[name] = found.group(1)
-    return prepared
 
 
 async def _rows(

@@ -1,7 +1,7 @@
 """Linux's own GRE and MPLS, in a User-mode Linux of Debian's, since the machine's kernel may lack the modules.
 
-It boots over hostfs in about three seconds, runs a shell on its console, and has one network device: a tap in the
-namespace of the test. It sees all files of the machine, and may write under /run, which is its own.
+It boots over hostfs in about three seconds, runs a shell on its console, and its network devices (one, if no more are
+asked for) are taps in the namespace of the test. It sees all files of the machine, and may write under /run, which is its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ ESP_MODULES = (
     "sha256_generic", "sha512_generic", "drbg", "chacha20poly1305", "chacha_generic", "poly1305_generic", "aes_generic",
 )  # fmt: skip
 """What the kernel's ESP is made of; without drbg every SA fails with ENOENT."""
+LOG_MODULES = ("dummy", "nfnetlink_log", "iptable_filter", "xt_NFLOG", "xt_hashlimit")
+"""What nhrpd is told of the kernel's hairpins with."""
 
 BOOT_WITHIN = 60.0
 
@@ -46,16 +48,25 @@ done
 
 
 class UserModeLinux:
-    """`tap`: name of the tap device that is made in `namespace`; inside it is eth0. `modules`: besides the usual ones."""
+    """`tap`: name of the tap device that is made in `namespace`; inside it is eth0. `more_taps`: eth1 and so on. `modules`:
+    besides the usual ones."""
 
     _numbers = itertools.count()
 
-    def __init__(self, namespace: Namespace, folder: Path, *, tap: str = "tap0", modules: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        folder: Path,
+        *,
+        tap: str = "tap0",
+        more_taps: tuple[str, ...] = (),
+        modules: tuple[str, ...] = (),
+    ) -> None:
         self._linux = require_tool("linux.uml")
         for program in ("modprobe", "ip", "ping", "sysctl"):  # it has the machine's programs
             require_tool(program)
         self._namespace = namespace
-        self._tap = tap
+        self._taps = (tap, *more_taps)
         self._init = folder / "init"
         self._init.write_text(INIT.format(modules=" ".join((*MODULES, *modules))))
         self._init.chmod(0o755)
@@ -65,12 +76,13 @@ class UserModeLinux:
         self._read = b""
 
     def __enter__(self) -> Self:
-        self._namespace.run(lambda: subprocess.run(["ip", "tuntap", "add", self._tap, "mode", "tap"], check=True))
-        self._namespace.up(self._tap)
+        for tap in self._taps:
+            self._make(tap)
         command = [
             self._linux, "mem=384M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={self._init}", "con=null",
-            "con0=fd:0,fd:1", "quiet", f"eth0=tuntap,{self._tap}", f"umid={self._name}", f"uml_dir={self._folder}",
+            "con0=fd:0,fd:1", "quiet", f"umid={self._name}", f"uml_dir={self._folder}",
         ]  # fmt: skip
+        command += [f"eth{number}=tuntap,{tap}" for number, tap in enumerate(self._taps)]
         # Its memory is a file: /dev/shm, where it would be by default, is too small for that in many containers.
         environment = {**os.environ, "TMPDIR": str(self._folder)}
         self._process = self._namespace.spawn(
@@ -80,6 +92,10 @@ class UserModeLinux:
         said = self._until(b"BOOTED", BOOT_WITHIN)
         assert b"NO MODULE" not in said, said.decode(errors="replace")
         return self
+
+    def _make(self, tap: str) -> None:
+        self._namespace.run(lambda: subprocess.run(["ip", "tuntap", "add", tap, "mode", "tap"], check=True))
+        self._namespace.up(tap)
 
     def _until(self, wanted: bytes, within: float) -> bytes:
         process = self._process

@@ -15,7 +15,7 @@ from stack.lab.checks import judge
 from stack.lab.conduct import Conduct, Red
 from stack.lab.frames import Seen, look
 from stack.lab.memory import MemoryTestbed
-from stack.lab.netns import NetnsTestbed, prepare
+from stack.lab.netns import NetnsTestbed, be_root
 from stack.lab.scenario import Host, PlainRouter, Scenario, load
 from stack.lab.testbed import Answer
 from stack.testing import run
@@ -79,7 +79,7 @@ def play(backend: str, scenario: Scenario, story: Callable[[Any], Awaitable[None
         run(main())
         return
     require_root()
-    prepare()
+    be_root()
     asyncio.run(main())
 
 

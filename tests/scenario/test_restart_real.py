@@ -14,7 +14,7 @@ import pytest
 from attrs import define, evolve
 
 from stack.lab.checks import judge
-from stack.lab.netns import NetnsTestbed, prepare
+from stack.lab.netns import NetnsTestbed, be_root
 from stack.lab.probe import Prober, Reply
 from stack.lab.scenario import device_of, load
 from stack.service import BACKOFF
@@ -134,7 +134,7 @@ async def _all_up(bed: NetnsTestbed) -> bool:
 @pytest.mark.parametrize("name", ["mgre", "ipsec"])
 def test_S01_every_service_killed_in_turn_on_real_packets(name: str) -> None:
     require_root()
-    prepare()
+    be_root()
 
     async def main() -> None:
         scenario = load(name)

@@ -47,7 +47,7 @@ from stack.routing.engine.resolver import RECURSION, CandidateRef, Node, Resolut
 from stack.tables.fib import FibTable, FibWriter, Leaf, LeafKind
 from stack.tables.interface import InterfaceTable
 from stack.tables.nexthop import NextHop, NextHopTable
-from stack.tables.rib import Candidate, Entry, RibTable, RibWriter, preferred
+from stack.tables.rib import HOSTS, Candidate, Entry, RibTable, RibWriter, preferred
 from stack.tables.table import Writer
 
 __all__ = ["L3VPN", "TURN", "Engine", "Log", "Output", "Publish"]
@@ -94,6 +94,8 @@ class Engine:
     _derived: dict[Derived, set[str]] = field(factory=dict)
     _asked: set[Node] = field(factory=set)
     _leaving: set[str] = field(factory=set)
+    _shut: dict[str, set[Prefix]] = field(factory=dict)
+    """H routes that are closed, by VRF: what becomes of them rests on the less specific route. Judged again each time; few."""
     _sweeping: bool = False
     _recalled: Mapping[str, Mapping[Prefix, Selected]] = field(factory=dict)
 
@@ -262,7 +264,8 @@ class Engine:
         self._note_refusals(refusals, outputs)
         self._settle_next_hops(changed)
         self._settle_routes(now, limit, outputs)
-        gone = self.resolver.discard_unused()
+        # a leaf that is not judged yet may still need a next hop that no offer names any more
+        gone = [] if self._dirty else self.resolver.discard_unused()
         for node in gone:
             self.nexthop_writer.remove(node.id)
         self._answer(changed, gone, outputs)
@@ -337,6 +340,10 @@ class Engine:
             limit -= len(dirty)
             if rows := self._settle_vrf(vrf, dirty, now):
                 outputs.append(Publish(RouteSelected, rows, vrf))
+        for vrf in list(self._shut):
+            shut = sorted(self._shut[vrf], key=lambda prefix: prefix.length)  # the less specific one first
+            if rows := self._settle_vrf(vrf, shut, now):
+                outputs.append(Publish(RouteSelected, rows, vrf))
         if self._leaving and not self._dirty:
             for vrf in self._leaving:
                 self.selected.pop(vrf, None)
@@ -370,6 +377,8 @@ class Engine:
     def _judge_prefix(self, vrf: str, prefix: Prefix, now: float) -> Selected | None:
         """Write the prefix's RIB entry and FIB leaf; the winner."""
         offers = self.offers.get(vrf, prefix) if vrf in self.resolver.vrfs else ()
+        if self._shut:
+            self._open(vrf, prefix)
         if not offers:
             self.rib_writer.remove(vrf, prefix)
             self.fib_writer.remove(vrf, prefix)
@@ -386,18 +395,73 @@ class Engine:
 
     def _judge_rivals(self, vrf: str, prefix: Prefix, offers: tuple[Offer, ...], now: float) -> Selected | None:
         judged = [self._judge(vrf, prefix, offer) for offer in offers]
-        plain = [(c, leaf) for c, leaf in judged if not c.route.override]
+        plain = [one for one in judged if not one[0].route.override]
         first = preferred(c for c, _ in plain if c.usable)
-        best = next(((c, leaf) for c, leaf in plain if c is first), None)
-        override = next(((c, leaf) for c, leaf in judged if c.route.override and c.usable and not c.reason), None)
-        if best is None:
-            self.rib_writer.put(vrf, prefix, Entry(tuple([c for c, _ in plain])))
+        best = next((one for one in plain if one[0] is first), None)
+        shortcuts = [one for one in judged if one[0].route.override]
+        override = next((one for one in shortcuts if one[0].usable and not one[0].reason), None)
+        if best is not None and override is None and best[0].route.kind == HOSTS:
+            override = next((one for one in shortcuts if one[0].usable), None)  # closed: see `preferred`
+        if best is None and shortcuts:
+            shortcut = override or self._shortcut(vrf, prefix, shortcuts)
+            return self._write(vrf, prefix, [c for c, _ in (*plain, shortcut)], shortcut, None, now)
+        return self._write(vrf, prefix, [c for c, _ in plain], best, override, now)
+
+    def _write(
+        self,
+        vrf: str,
+        prefix: Prefix,
+        candidates: list[Candidate],
+        best: tuple[Candidate, Leaf] | None,
+        override: tuple[Candidate, Leaf] | None,
+        now: float,
+    ) -> Selected | None:
+        self.rib_writer.put(vrf, prefix, Entry(tuple(candidates), override[0] if override else None))
+        if best is None or not best[0].usable:
             self.fib_writer.remove(vrf, prefix)
             return None
         in_use, leaf = override or best
-        self.rib_writer.put(vrf, prefix, Entry(tuple([c for c, _ in plain]), override[0] if override else None))
         self.fib_writer.put(vrf, prefix, leaf)
         return Selected(best[0].owner, best[0].route, in_use.next_hop, now)
+
+    def _shortcut(self, vrf: str, prefix: Prefix, shortcuts: list[tuple[Candidate, Leaf]]) -> tuple[Candidate, Leaf]:
+        """An H route that cannot be sent by. A closed one holds its packets only if no less specific route would carry them
+        into a protected tunnel (see `resolver`)."""
+        shut = next((one for one in shortcuts if one[0].usable), None)
+        if shut is None:
+            return shortcuts[0]
+        self._shut.setdefault(vrf, set()).add(prefix)
+        if not self._carried(vrf, prefix):
+            return shut
+        candidate, leaf = shut
+        return candidate._replace(next_hop=0, usable=False), leaf
+
+    def _open(self, vrf: str, prefix: Prefix) -> None:
+        """No closed H route, until it is found to be one."""
+        shut = self._shut.get(vrf)
+        if shut is not None:
+            shut.discard(prefix)
+            if not shut:
+                del self._shut[vrf]
+
+    def _carried(self, vrf: str, prefix: Prefix) -> bool:
+        """Whether the less specific route in the FIB leads into a protected tunnel that can be sent to."""
+        fib = self.fib_writer.table.fibs[vrf]
+        for length in range(prefix.length - 1, -1, -1):
+            leaf = fib.get(Prefix.of(prefix.network, length))
+            if leaf is not None:
+                return self._enters_protected(leaf)
+        return False
+
+    def _enters_protected(self, leaf: Leaf) -> bool:
+        name = leaf.interface
+        if leaf.kind is LeafKind.FORWARD:
+            hop = self.nexthop_writer.table.get(leaf.next_hop)
+            if hop is None or hop.adjacency is None or hop.reason:
+                return False
+            name = hop.adjacency.interface
+        interface = self.interfaces.current.get(name)
+        return leaf.kind is not LeafKind.RECEIVE and interface is not None and bool(interface.row.protection)
 
     def _judge(self, vrf: str, prefix: Prefix, offer: Offer) -> tuple[Candidate, Leaf]:
         """Whether an owner's route leads anywhere, and by which way."""

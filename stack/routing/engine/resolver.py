@@ -14,6 +14,12 @@ followed in its stead, so that what belongs into the tunnel never goes round it 
 same prefix may take over. So is one behind a protected tunnel that is down, for whatever reason but `shutdown`: what takes
 its SA away often takes the way to its far end away too.
 
+An override is a shortcut: it replaces the winner's next hop (NHO), or is a route of its own where no other leads anywhere (an
+H route). Nobody configured it, so it holds nothing that another way would carry: one that is closed gives way to the winner,
+or to the route that is less specific, over which its packets went before. But not to what would take them out in clear: a less
+specific way counts only if it leads into a protected tunnel itself; otherwise they are dropped until the shortcut's owner,
+who hears of the same loss, withdraws it.
+
 Whatever was consulted is remembered, so a change repeats only what may come out differently.
 """
 
@@ -93,6 +99,8 @@ class Node:
 
 Steps = Generator[Node, Resolution, Resolution]
 """An evaluation: yields the nodes whose results it needs next, returns its own."""
+
+_Judging = Generator[Node, Resolution, tuple[Resolution, bool]]
 
 
 @define(eq=False)
@@ -377,36 +385,54 @@ class Resolver:
             return _dead(f"there is no VRF {vrf}")
         reason = f"no route to {format_address(address)}"
         first = True
+        held: Resolution | None = None
         for prefix, offers in self.offers.covering(vrf, address):
             if any(is_receive(prefix, offer.route) for offer in offers):
                 return _dead(f"{format_address(address)} is an address of this node")
-            found = yield from self._entry(frame, prefix, offers)
+            found, yields = yield from self._entry(frame, prefix, offers)
+            if yields:
+                held = held or found
+                continue
             if found.usable or found.closed:
-                return found
+                return found if held is None or self._carries(frame, found) else held
             if first and found.reason:
                 first, reason = False, found.reason
-        return _dead(reason)
+        return held or _dead(reason)
 
-    def _entry(self, frame: _Frame, prefix: Prefix, offers: tuple[Offer, ...]) -> Steps:
-        """The best candidate that leads somewhere; where there is one, an override that does takes its place. One that is
-        closed counts if there is no other but what the host has of its own."""
+    def _carries(self, frame: _Frame, found: Resolution) -> bool:
+        """Whether what belongs to a closed H route may go this less specific way meanwhile: into a protected tunnel."""
+        return found.usable and not found.discard and self._protected(frame, found.interface)
+
+    def _entry(self, frame: _Frame, prefix: Prefix, offers: tuple[Offer, ...]) -> _Judging:
+        """What a prefix's routes come to, and whether that is a closed H route. The best candidate that leads somewhere; an
+        override that does takes its place, or stands for itself where there is none."""
+        best, hosts = yield from self._best(frame, prefix, offers)
+        shut: Resolution | None = None
+        for offer in offers:
+            if not offer.route.override:
+                continue
+            found = yield from self._candidate(frame, prefix, offer)
+            if found.usable:
+                return found, False
+            shut = shut or (found if found.closed else None)
+        if shut is None or best.closed or (best.usable and not hosts):
+            return best, False
+        return shut, not best.usable
+
+    def _best(self, frame: _Frame, prefix: Prefix, offers: tuple[Offer, ...]) -> _Judging:
+        """The best that is no override, and whether the host merely has it. One that is closed counts if there is no other
+        but such a one."""
         reason, closed = "", None
         for offer in offers:
             if offer.route.override:
                 continue
+            hosts = offer.route.kind == HOSTS
             found = yield from self._candidate(frame, prefix, offer)
-            if found.usable and closed is not None and offer.route.kind == HOSTS:
-                break
             if found.usable:
-                for other in offers:
-                    if other.route.override:
-                        better = yield from self._candidate(frame, prefix, other)
-                        if better.usable:
-                            return better
-                return found
+                return (found, hosts) if closed is None or not hosts else (closed, False)
             reason = reason or found.reason
             closed = closed or (found if found.closed else None)
-        return closed or _dead(reason)
+        return closed or _dead(reason), False
 
     def _candidate(self, frame: _Frame, prefix: Prefix, offer: Offer) -> Steps:
         key, route = frame.node.key, offer.route
