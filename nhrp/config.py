@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from stack.addr import Afi
 
-__all__ = ["HOLDING_TIME", "NhrpConfig", "NhrpFamily", "NhrpInterface", "Nhs", "StaticMap"]
+__all__ = ["HOLDING_TIME", "REDIRECT_TIMEOUT", "NhrpConfig", "NhrpFamily", "NhrpInterface", "Nhs", "StaticMap"]
 
 HOLDING_TIME = 7200
 """Seconds; IOS's default of old, and FRR's."""
@@ -23,13 +23,15 @@ REDIRECT_TIMEOUT = 8
 
 @frozen
 class Nhs:
-    """`ip nhrp nhs {ADDRESS | dynamic} [nbma NBMA] [priority P]`. `address` empty: the server says what its own is. `nbma`
-    empty: a `map` says it. `priority`: 0 is best; servers of one priority are all used, the next ones when none of those
-    answers."""
+    """`ip nhrp nhs {ADDRESS | dynamic} [nbma NBMA] [multicast] [priority P] [cluster C]`. `address` empty: the server says
+    what its own is. `nbma` empty: a `map` says it. `priority`: 0 is best; servers of one priority are all used, the next ones
+    when none of those answers; each `cluster` by itself. `multicast` is kept, and means nothing: none crosses a tunnel here."""
 
     address: bytes = b""
     nbma: bytes = b""
     priority: int = 0
+    cluster: int = 0
+    multicast: bool = False
 
 
 @frozen
@@ -46,6 +48,7 @@ class NhrpFamily:
 
     `holding_time`: of what we register and answer, seconds. `registration_timeout` 0: a third of it. `unique`: nobody else may
     register our address from elsewhere. `virtual_template`: of shortcuts (None: this interface has many far ends itself).
+    `network`, `redirect`: the line stands for this family; what it says is in the interface's own row, for both.
     """
 
     authentication: str = field(default="", repr=False)
@@ -57,6 +60,8 @@ class NhrpFamily:
     shortcut: bool = False
     virtual_template: int | None = None
     redirect_timeout: int = REDIRECT_TIMEOUT
+    network: bool = False
+    redirect: bool = False
 
 
 @frozen

@@ -520,11 +520,12 @@ class SaMoved(Fact):
 
 @frozen
 class SaUnknown(Fact):
-    """An ESP packet came with an SPI that nobody has."""
+    """An ESP packet came, in transport VRF `vrf`, with an SPI that nobody has."""
 
     local: bytes
     remote: bytes
     spi: int
+    vrf: str = ""
 
 
 # --- what the packet path tells the others -----------------------------------------------------------------------------

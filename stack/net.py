@@ -41,7 +41,7 @@ class Port(Protocol):
 
 
 class DatagramPort(Protocol):
-    """UDP over IPv4 at one port of ours, every address of the host's default VRF, never blocking.
+    """UDP over IPv4 at one port of ours, every address of one VRF, never blocking.
 
     `receive` raises BlockingIOError when nothing is left, and nothing else because of a peer. `send` raises BlockingIOError
     when the queue is full, other OSError as sendmsg(2). Closing twice is allowed.
@@ -122,9 +122,11 @@ class Network(Protocol):
         """A customer attachment that carries bare IP packets."""
         ...
 
-    def datagrams(self, port: int, *, marked: bool = False) -> DatagramPort:
+    def datagrams(self, port: int, *, marked: bool = False, vrf: str = "") -> DatagramPort:
         """`marked`: only datagrams that begin with four octets of zero, the non-ESP marker (RFC 3948 2.2), which they keep;
-        the others on that port are for `raw`."""
+        the others on that port are for `raw`. In a VRF other than the default one they come and go by its host port
+        (ENODEV while it has none), and the forwarder takes ESP out of UDP 4500 before; an SA negotiated there says so
+        (`stack.tables.sad.Sa.vrf`)."""
         ...
 
     def raw(self, protocol: int, *, remote: bytes = b"", port: int = 0) -> Port:

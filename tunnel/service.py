@@ -32,6 +32,7 @@ from stack.events import (
     SourceOffered,
     Topic,
     TunnelProtected,
+    TunnelState,
     VrfState,
 )
 from stack.registry import ServiceSpec
@@ -67,6 +68,7 @@ STATE: tuple[Topic[Any, Any], ...] = (
     NextHopWanted,
     RouteOffered,
     TunnelProtected,
+    TunnelState,
     SaWanted,
 )
 """What is published as rows, in the order in which it is said to be complete."""

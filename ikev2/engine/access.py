@@ -9,13 +9,13 @@ from attrs import define, field
 
 from stack.events import AccessRow
 
-__all__ = ["MAX_ACCESS", "Access", "Accesses", "access_name", "is_access"]
+__all__ = ["MAX_ACCESS", "Access", "Accesses", "access_name", "is_access", "is_template"]
 
 MAX_ACCESS = 10_000
 """Virtual access interfaces at once."""
 
 
-_PREFIX = "Virtual-Access"
+_PREFIX, _TEMPLATE = "Virtual-Access", "Virtual-Template"
 
 
 def access_name(number: int) -> str:
@@ -26,10 +26,14 @@ def is_access(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
+def is_template(name: str) -> bool:
+    return name.startswith(_TEMPLATE)
+
+
 @define(eq=False)
 class Access:
     """`holder`: profile and identity whose it is. `rows`: as each of the peers that use it has it, by its number; during
-    make-before-break these are two, the newest last."""
+    make-before-break, or after both ends have called, these are two, the newest last."""
 
     number: int
     holder: tuple[str, bytes]
@@ -49,7 +53,8 @@ class Access:
 @define(eq=False)
 class Accesses:
     _by_number: dict[int, Access] = field(factory=dict)
-    _by_holder: dict[tuple[str, bytes], Access] = field(factory=dict)
+    _by_holder: dict[tuple[str, bytes, str], Access] = field(factory=dict)
+    """One for each holder and template."""
     _freed: list[int] = field(factory=list)
     _next: int = 1
 
@@ -63,30 +68,28 @@ class Accesses:
         number = name.removeprefix(_PREFIX)
         return self._by_number.get(int(number)) if number.isdecimal() else None
 
-    def of(self, holder: tuple[str, bytes]) -> Access | None:
-        return self._by_holder.get(holder)
-
     def take(
         self, holder: tuple[str, bytes], user: int, row: AccessRow, identity: str, now: float, *, name: str = ""
     ) -> Access | None:
-        """The interface that `holder` has, or a new one; `row` is `user`'s. None: there are too many. `name`: as an earlier
-        incarnation had it."""
-        access = self._by_holder.get(holder)
+        """The interface that `holder` has of that template, or a new one; `row` is `user`'s. None: there are too many. `name`:
+        as an earlier incarnation had it."""
+        access = self._by_holder.get((*holder, row.template))
         if access is None:
             if len(self) >= MAX_ACCESS:
                 return None
             number = int(name.removeprefix(_PREFIX)) if name else self._lowest()
             access = Access(number, holder, identity, now)
-            self._by_holder[holder] = self._by_number[number] = access
+            self._by_holder[*holder, row.template] = self._by_number[number] = access
         access.rows[user] = row
         return access
 
     def release(self, name: str, user: int) -> Access | None:
         """The interface, if nobody uses it now: it is gone."""
         access = self.get(name)
-        if access is None or access.rows.pop(user, None) is None or access.rows:
+        row = access.rows.pop(user, None) if access is not None else None
+        if access is None or row is None or access.rows:
             return None
-        del self._by_number[access.number], self._by_holder[access.holder]
+        del self._by_number[access.number], self._by_holder[*access.holder, row.template]
         heapq.heappush(self._freed, access.number)
         return access
 

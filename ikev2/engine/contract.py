@@ -188,6 +188,11 @@ class Directory(Protocol):
         """Asked of a responder before it answers IKE_AUTH. `number`: of the IKE SA."""
         ...
 
+    def called(self, number: int, terms: ChildTerms, identity: Identity, certificate: Any) -> ChildTerms | Refusal:
+        """Of an initiator whose peer has proved that it is `identity`: what the CHILD_SA that was asked for with `terms` is
+        for, where that depends on who the peer is; mostly `terms` itself."""
+        ...
+
     def child(
         self, number: int, ends: Ends, own: tuple[Selector, ...], far: tuple[Selector, ...], mode: EspMode
     ) -> ChildTerms | Refusal:

@@ -7,6 +7,7 @@ from typing import Any
 from attrs import define, evolve
 
 from ikev2.config import AuthorizationPolicy
+from ikev2.engine.access import is_template
 from ikev2.engine.authorise import asked, own_addresses, reply_attributes, wish
 from ikev2.engine.contract import AccessRequest, Answer, ChildTerms, Ends, Grant, Refusal, Terms, Wait
 from ikev2.engine.identities import identity_text
@@ -179,6 +180,19 @@ class NodeDirectory:
             key = SaKey(access)
         peer.ipsec = ipsec
         return node.profiles.child_terms(ipsec, key, ends.local, ends.remote)
+
+    def called(self, number: int, terms: ChildTerms, identity: Identity, certificate: Any) -> ChildTerms | Refusal:
+        """Who was called for a virtual template gets its virtual access interface now that it is known who it is."""
+        node = self.node
+        peer = node.peers.get(number)
+        if peer is None or not is_template(terms.key.interface):
+            return terms
+        peer.identity, peer.text = identity, identity_text(identity)
+        peer.holder = node.profiles.holder(peer.profile, peer.home, identity, certificate)
+        access = self._access(peer, terms.key.interface, peer.ipsec, peer.ends)
+        if access is None:
+            return Refusal("too many virtual access interfaces")
+        return evolve(terms, key=SaKey(access))
 
     def _other(self, peer: Peer, key: SaKey) -> Peer | None:
         """Who carries `key` already, if it is another than `peer`: two behind one NAT, or one that has taken the other's

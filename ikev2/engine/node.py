@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from ikev2.config import AuthorizationPolicy, Ikev2Config
-from ikev2.engine.access import Accesses
+from ikev2.engine.access import Accesses, is_access, is_template
 from ikev2.engine.admission import Admission, Rate
 from ikev2.engine.authorise import permitted
 from ikev2.engine.contract import Ends, Level
@@ -21,7 +21,7 @@ from ikev2.engine.profiles import Profiles
 from ikev2.engine.refusals import Refusals
 from ikev2.engine.sa import IkeSa, Settings
 from ikev2.engine.sastate import Switch
-from ikev2.engine.wants import Wants
+from ikev2.engine.wants import Want, Wants
 from stack.addr import Prefix, format_address
 from stack.claims import Claims
 from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRow, SaState
@@ -99,6 +99,8 @@ class Node:
     log_rate: Rate = field(factory=lambda: Rate(LOG_RATE))
     refusals: Refusals = field(factory=Refusals)
     states: dict[SaKey, SaRow] = field(factory=dict)
+    expected: set[SaKey] = field(factory=set)
+    """Neighbours of virtual templates that an earlier incarnation was asked for, until it is heard who still wants them."""
     vacant: dict[SaKey, int] = field(factory=dict)
     """Neighbours that nothing carries now -> SPI of what did. If something else does by the end of the turn, it takes the
     other's place, and rewrites that hold the bundle notice nothing."""
@@ -158,11 +160,15 @@ class Node:
 
     def _state(self, key: SaKey) -> SaRow | None:
         before = self.states.get(key)
-        current = self.carriers.current(key)
+        bearer = self.bearer(key)
+        current = self.carriers.current(bearer)
+        if bearer is not key and key not in self.expected and self.wants.get(key) is None:
+            return None
         if current is not None:
             number, sa = current
-            since = self.up_since.setdefault(key, self.now)
-            return SaRow(True, "", sa.form, self.peers[number].text, since, sa.child)
+            since = self.up_since.setdefault(bearer, self.now)
+            access = bearer.interface if bearer is not key else ""
+            return SaRow(True, "", sa.form, self.peers[number].text, since, sa.child, access)
         self.up_since.pop(key, None)
         want = self.wants.get(key)
         if want is None:
@@ -207,6 +213,35 @@ class Node:
             insort(self._far, ends.remote)
         peer.ends = ends
         self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+
+    def bearer(self, key: SaKey) -> SaKey:
+        """The key that packets of a wanted neighbour go by: of a virtual template, the virtual access interface of the peer
+        that was called there, or else of the one that has called from there. (Who is behind one NAT has called from one
+        address: which of several is meant nobody can say. Where a peer has moved to since counts for nothing.)"""
+        if not is_template(key.interface):
+            return key
+        found = [peer.access for peer in self.called(key) if self._bears(peer)]
+        found = found or [
+            peer.access
+            for number in self.by_remote.get(key.remote, ())
+            if (peer := self.peers[number]).template == key.interface
+            and peer.home == key.remote
+            and self._bears(peer)
+        ]
+        return SaKey(found[0]) if len(set(found)) == 1 else key
+
+    def _bears(self, peer: Peer) -> bool:
+        return bool(peer.access) and self.carriers.current(SaKey(peer.access)) is not None
+
+    def wanted(self, peer: Peer, key: SaKey) -> Want | None:
+        """Who waits for, or uses, what `peer` has for `key`: of a virtual access interface, who wants its neighbour."""
+        return self.wants.get(SaKey(peer.template, peer.home) if is_access(key.interface) else key)
+
+    def changed(self, peer: Peer, key: SaKey) -> None:
+        """`peer` has something for `key`, or has it no more."""
+        self.touch(key)
+        if is_access(key.interface):
+            self.touch(SaKey(peer.template, peer.home))
 
     def called(self, key: SaKey) -> list[Peer]:
         """Peers that were called for `key`."""
@@ -280,7 +315,7 @@ class Node:
 
     def carried(self, key: SaKey) -> bool:
         """Whether an IKE SA of this incarnation carries it."""
-        current = self.carriers.current(key)
+        current = self.carriers.current(self.bearer(key))
         return current is not None and bool(self.peers[current[0]].sas)
 
     def routes_of(self, policy: AuthorizationPolicy | None, interface: str) -> tuple[Prefix, ...]:

@@ -1,26 +1,166 @@
-"""The table of bindings: which overlay address is at which NBMA address, who says so, and for how long."""
+"""The table of bindings: which overlay address is at which NBMA address, who says so, and for how long.
+
+An entry is made by configuration (`map`, `nhs`), by a registration, or by a request that has come straight from its owner, and
+in that order one takes precedence. On an interface with many far ends it claims the endpoint, and where the interface's own
+subnets do not cover the address, the host route to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Any
 
 from attrs import define, field
 
+from nhrp.engine.gate import is_unicast
 from nhrp.engine.node import Node
-from nhrp.engine.snapshot import BindingSnapshot
-from stack.addr import Prefix
+from nhrp.engine.reach import DISTANCE, IMPLICIT_NULL
+from nhrp.engine.snapshot import BindingKind, BindingSnapshot
+from nhrp.wire.packet import CieCode
+from stack.addr import Prefix, format_address
+from stack.claims import Slot
+from stack.events import BindingOffered, EndpointOffered, EndpointRow, Interface, Route, RouteOffered, Via
 
-__all__ = ["Binding", "Bindings", "Source"]
+__all__ = ["MOST_TOLD", "TIMER", "Binding", "Bindings", "Source"]
+
+TIMER = "binding"
+"""First word of the timers' keys: (TIMER, (network, overlay address))."""
+
+MOST_TOLD = 64
+"""Stations that one binding was given to, and that hear when it is gone before its time."""
+
+
+class Source(IntEnum):
+    """Who says so; the higher one counts."""
+
+    LEARNED = 1
+    REGISTERED = 2
+    STATIC = 3
+
+
+@define(eq=False)
+class Binding:
+    """`address` (overlay) is at `nbma`, by `interface`. `claimed`: the NBMA address that it says it has. `expires` None: never."""
+
+    network: int
+    address: bytes
+    source: Source
+    interface: str
+    vrf: str
+    nbma: bytes
+    claimed: bytes
+    claimant: int
+    created: float
+    unique: bool = False
+    holding_time: int = 0
+    expires: float | None = None
+    mtu: int = 0
+    used: bool = False
+    told: dict[tuple[str, bytes, bytes], None] = field(factory=dict)
+    """(interface, NBMA, overlay address) of those that were given it."""
+
+    @property
+    def nat(self) -> bool:
+        return self.claimed != self.nbma
+
+    @property
+    def key(self) -> tuple[int, bytes]:
+        return self.network, self.address
+
+    def is_of(self, nbma: bytes, claimed: bytes) -> bool:
+        """Whether it is the entry of the station at `nbma` that says it is at `claimed`: several may stand behind one NAT."""
+        return self.nbma == nbma and self.claimed in (claimed, nbma)
+
+
+_Shape = tuple[int, str, bool, bytes, bool, tuple[tuple[bytes, int], ...]]
+"""Of an interface, as far as entries depend on it: network, VRF, whether it is a tunnel, its far end, MPLS, own prefixes."""
 
 
 @define(eq=False)
 class Bindings:
-    node: Node
-    gone: list[Callable[["Binding", str], None]] = field(factory=list)
+    """`gone`: called with every entry that is taken out, and why. `others`: how many entries elsewhere count for the limit."""
 
-    def find(self, network: int, address: bytes) -> "Binding | None": ...
-    def on(self, interface: str, address: bytes) -> "Binding | None":
-        """find, by an interface of the network."""
+    node: Node
+    gone: list[Callable[[Binding, str], None]] = field(factory=list)
+    others: Callable[[], int] = lambda: 0
+    _entries: dict[tuple[int, bytes], Binding] = field(factory=dict)
+    _by_vrf: dict[tuple[str, bytes], Binding] = field(factory=dict)
+    _on: dict[str, dict[bytes, Binding]] = field(factory=dict)
+    _at: dict[tuple[str, bytes], dict[bytes, Binding]] = field(factory=dict)
+    _servers: dict[tuple[str, bytes], bytes] = field(factory=dict)
+    """(interface, overlay address) -> NBMA address of servers that have said themselves what they are called."""
+    _shapes: dict[str, _Shape] = field(factory=dict)
+
+    # --- look-ups -------------------------------------------------------------------------------------------------------
+
+    def find(self, network: int, address: bytes) -> Binding | None:
+        return self._entries.get((network, address))
+
+    def on(self, interface: str, address: bytes) -> Binding | None:
+        """`find`, in the network of an interface."""
+        return self._entries.get((self.node.network(interface), address))
+
+    def known(self, vrf: str, address: bytes) -> Binding | None:
+        """A registration or a static map, in whatever network of that (inside) VRF."""
+        entry = self._by_vrf.get((vrf, address))
+        return entry if entry is not None and entry.source is not Source.LEARNED else None
+
+    def of(self, interface: str) -> Iterator[Binding]:
+        return iter(list(self._on.get(interface, {}).values()))
+
+    def at(self, interface: str, nbma: bytes) -> tuple[Binding, ...]:
+        """All that is at one NBMA address: several, behind a NAT."""
+        return tuple(self._at.get((interface, nbma), {}).values())
+
+    def inside(self, interface: str, prefix: Prefix) -> list[Binding]:
+        """Of `interface`, those whose address is in `prefix`."""
+        entries = self._on.get(interface, {})
+        if prefix.length == len(prefix.network) * 8:
+            one = entries.get(prefix.network)
+            return [one] if one is not None else []
+        return [entry for entry in entries.values() if prefix.covers(entry.address)]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Binding]:
+        return iter(list(self._entries.values()))
+
+    @property
+    def full(self) -> bool:
+        return len(self._entries) + self.others() >= self.node.config.cache_limit
+
+    # --- entries ----------------------------------------------------------------------------------------------------------
+
+    def register(
+        self,
+        interface: str,
+        address: bytes,
+        nbma: bytes,
+        holding_time: int,
+        *,
+        claimed: bytes = b"",
+        unique: bool = False,
+        bound: bool = False,
+        mtu: int = 0,
+    ) -> CieCode:
+        """What a registration says. `bound`: the address is this peer's beyond doubt (IKEv2 has assigned it).
+
+        RFC 2332 5.2.3: with U set, "the first NHC to register wins": code 14 to whoever comes with another NBMA address.
+        """
+        claimed = claimed or nbma
+        entry = self.on(interface, address)
+        if entry is not None and entry.source is Source.STATIC:
+            return CieCode.OK if entry.nbma == nbma else CieCode.PROHIBITED
+        if entry is not None and entry.source is Source.REGISTERED:
+            same = (entry.interface, entry.nbma, entry.claimed) == (interface, nbma, claimed)
+            if not same and entry.unique and not bound:
+                return CieCode.UNIQUE_ALREADY_REGISTERED
+        elif entry is None and self.full:
+            return CieCode.INSUFFICIENT_RESOURCES
+        self._enter(interface, address, Source.REGISTERED, nbma, claimed, holding_time, unique=unique, mtu=mtu)
+        return CieCode.OK
 
     def learn(
         self,
@@ -29,30 +169,238 @@ class Bindings:
         nbma: bytes,
         holding_time: int,
         *,
+        stable: bool,
         claimed: bytes = b"",
-        nat: bool = False,
-        stable: bool = True,
         mtu: int = 0,
-    ) -> "Binding | None":
-        """A requester (RFC 2332 6.2.1): only if its S bit (`stable`) is set and the holding time is not 0 (N06), never over a
-        registration or a static map. None: not learned (counted). Claims the endpoint and, if need be, a host route."""
+    ) -> Binding | None:
+        """A requester's own. RFC 2332 5.2.1: with S set the binding "is guaranteed to be stable and accurate", and only then
+        may it be kept (6.2.1), and only for a holding time (N06). None: it is not kept, and counted.
 
-    def unlearn(self, interface: str, address: bytes, reason: str = "cleared") -> None: ...
-    def of(self, interface: str) -> "Iterator[Binding]": ...
-    def at(self, interface: str, nbma: bytes) -> "tuple[Binding, ...]": ...
-    def inside(self, interface: str, prefix: Prefix) -> "list[Binding]": ...
-    def __len__(self) -> int: ...
-    @property
-    def full(self) -> bool:
-        """config.cache_limit is reached, by these and `others()` (set by whoever keeps other entries)."""
+        What is registered or mapped is returned as it is, if it says the same."""
+        entry = self.on(interface, address)
+        reason = ""
+        if not stable:
+            reason = "requester is not stable"
+        elif not holding_time:
+            reason = "requester has holding time 0"
+        elif not nbma or not is_unicast(address) or self.node.is_own(self.node.vrf(interface), address):
+            reason = "requester's addresses are not its own"
+        elif entry is not None and entry.source is not Source.LEARNED:
+            if entry.nbma == nbma:
+                return entry
+            reason = "requester is registered elsewhere"
+        elif not self.node.network(interface):
+            reason = "interface is in no NHRP network"
+        elif entry is None and self.full:
+            reason = "table is full"
+        if reason:
+            self.node.count(f"not learned: {reason}")
+            return None
+        return self._enter(interface, address, Source.LEARNED, nbma, claimed or nbma, holding_time, mtu=mtu)
+
+    def unlearn(self, interface: str, address: bytes, reason: str = "cleared") -> None:
+        entry = self.on(interface, address)
+        if entry is not None and entry.source is Source.LEARNED:
+            self.remove(entry, reason)
+
+    def tell(self, entry: Binding, interface: str, nbma: bytes, overlay: bytes) -> None:
+        """Somebody was given `entry`: it hears of its end."""
+        if len(entry.told) < MOST_TOLD:
+            entry.told[interface, nbma, overlay] = None
+
+    def _enter(
+        self,
+        interface: str,
+        address: bytes,
+        source: Source,
+        nbma: bytes,
+        claimed: bytes,
+        holding_time: int,
+        *,
+        unique: bool = False,
+        mtu: int = 0,
+    ) -> Binding:
+        node = self.node
+        entry = self.on(interface, address)
+        if entry is not None and (entry.interface != interface or entry.source > source):
+            self.remove(entry, "replaced")
+            entry = None
+        if entry is None:
+            network, vrf = node.network(interface), node.vrf(interface)
+            entry = Binding(network, address, source, interface, vrf, nbma, claimed, node.claimant(), node.now)
+            self._entries[entry.key] = entry
+            self._by_vrf[vrf, address] = entry
+            self._on.setdefault(interface, {})[address] = entry
+            self._at.setdefault((interface, nbma), {})[address] = entry
+            moved = True
+        else:
+            moved = entry.nbma != nbma or entry.source is not source
+            if entry.nbma != nbma:
+                self._leave(entry)
+                self._at.setdefault((interface, nbma), {})[address] = entry
+                node.log("nhrp.moved", address=format_address(address), nbma=format_address(nbma), interface=interface)
+            entry.source, entry.nbma, entry.claimed = source, nbma, claimed
+        entry.unique, entry.holding_time, entry.mtu = unique, holding_time, mtu
+        entry.expires = node.now + holding_time if holding_time else None
+        node.timers.set((TIMER, entry.key), entry.expires)
+        if moved:
+            node.claims.hold(entry.claimant, self._rows(entry))
+        return entry
+
+    def _rows(self, entry: Binding) -> dict[Slot, Any]:
+        """What an entry makes true. What was learned gets its route from the shortcut that it was learned for."""
+        node, name = self.node, entry.interface
+        interface, tunnel = node.interfaces.get(name), node.tunnels.get(name)
+        if interface is None or tunnel is None:
+            return {}
+        rows: dict[Slot, Any] = {}
+        if not tunnel.remote:
+            rows[Slot(EndpointOffered, "", (name, entry.address))] = EndpointRow(entry.nbma)
+        if entry.source is not Source.LEARNED and not _covered(interface, entry.address):
+            host, via = Prefix.host(entry.address), Via(address=entry.address, interface=name, vrf=entry.vrf)
+            rows[Slot(RouteOffered, entry.vrf, host)] = Route(DISTANCE, (via,), "nhrp")
+            if interface.row.mpls:
+                rows[Slot(BindingOffered, "", (entry.vrf, host, entry.address))] = IMPLICIT_NULL
+        return rows
+
+    def remove(self, entry: Binding, reason: str) -> None:
+        if self._entries.get(entry.key) is not entry:
+            return
+        del self._entries[entry.key]
+        if self._by_vrf.get((entry.vrf, entry.address)) is entry:
+            del self._by_vrf[entry.vrf, entry.address]
+        _take(self._on, entry.interface, entry.address)
+        self._leave(entry)
+        self.node.timers.set((TIMER, entry.key), None)
+        self.node.claims.drop(entry.claimant)
+        for tell in self.gone:
+            tell(entry, reason)
+
+    def _leave(self, entry: Binding) -> None:
+        _take(self._at, (entry.interface, entry.nbma), entry.address)
 
     def clear(self, address: bytes | None = None) -> int:
-        """`clear ip nhrp`: dynamic ones."""
+        """`clear ip nhrp [address]`: what was registered and learned, and how many that were."""
+        entries = [entry for entry in self if entry.source is not Source.STATIC and address in (None, entry.address)]
+        for entry in entries:
+            self.remove(entry, "cleared")
+        return len(entries)
 
-    def due(self, key: tuple) -> None:
-        """Timer keys ("binding", (network, address))."""
+    def due(self, key: tuple[Any, ...]) -> None:
+        entry = self._entries.get(key[1])
+        if entry is not None:
+            self.node.log("nhrp.expired", address=format_address(entry.address), interface=entry.interface)
+            self.remove(entry, "expired")
 
-    def interface_changed(self, name: str) -> None: ...
-    def reconfigured(self) -> None: ...
-    def snapshot(self) -> tuple[BindingSnapshot, ...]: ...
-    def stop(self) -> None: ...
+    # --- static ones ------------------------------------------------------------------------------------------------------
+
+    def serve(self, interface: str, address: bytes, nbma: bytes | None) -> None:
+        """A server has said what its overlay address is (None: forget it)."""
+        if nbma is None:
+            self._servers.pop((interface, address), None)
+        else:
+            self._servers[interface, address] = nbma
+        self._statics(interface)
+
+    def _wanted(self, name: str) -> dict[bytes, bytes]:
+        """Overlay -> NBMA address, as configured."""
+        node, tunnel = self.node, self.node.tunnels.get(name)
+        if not node.network(name) or tunnel is None:
+            return {}
+        wanted = {address: nbma for (interface, address), nbma in self._servers.items() if interface == name}
+        for family in node.nhrp(name).families.values():
+            wanted.update((one.address, one.nbma) for one in family.maps)
+            for server in family.nhs:
+                if server.address:
+                    wanted[server.address] = server.nbma or wanted.get(server.address, b"")
+        return {address: tunnel.remote or nbma for address, nbma in wanted.items() if tunnel.remote or nbma}
+
+    def _statics(self, name: str) -> None:
+        wanted = self._wanted(name)
+        for entry in self.of(name):
+            if entry.source is Source.STATIC and entry.address not in wanted:
+                self.remove(entry, "unconfigured")
+        for address, nbma in wanted.items():
+            other = self.on(name, address)
+            # The same map on two interfaces of one network: the first counts.
+            taken = other is not None and other.source is Source.STATIC and other.interface != name
+            if not taken and not self.node.is_own(self.node.vrf(name), address):
+                self._enter(name, address, Source.STATIC, nbma, nbma, 0)
+
+    # --- what changed -----------------------------------------------------------------------------------------------------
+
+    def interface_changed(self, name: str) -> None:
+        """InterfaceState or TunnelState of `name`."""
+        shape, before = self._shape(name), self._shapes.get(name)
+        if shape == before:
+            return
+        self._shapes[name] = shape
+        if before is not None and shape[:4] != before[:4]:
+            for entry in self.of(name):
+                self.remove(entry, "interface changed")
+        for entry in self.of(name):
+            self.node.claims.hold(entry.claimant, self._rows(entry))
+        self._statics(name)
+        if name not in self.node.interfaces:
+            del self._shapes[name]
+
+    def _shape(self, name: str) -> _Shape:
+        node = self.node
+        interface, tunnel = node.interfaces.get(name), node.tunnels.get(name)
+        if interface is None:
+            return 0, "", False, b"", False, ()
+        prefixes = tuple((address, row.length) for address, row in interface.addresses.items())
+        remote = tunnel.remote if tunnel is not None else b""
+        row = interface.row
+        return row.network_id, row.vrf, tunnel is not None, remote, row.mpls, prefixes
+
+    def reconfigured(self) -> None:
+        for name in list(self.node.interfaces):
+            self._statics(name)
+
+    def snapshot(self) -> tuple[BindingSnapshot, ...]:
+        return tuple(_snapshot(entry) for entry in self._entries.values())
+
+    def stop(self) -> None:
+        """Those that were given an entry are told; the rows are withdrawn with the service."""
+        for entry in self:
+            for tell in self.gone:
+                tell(entry, "stopped")
+
+
+def _snapshot(entry: Binding) -> BindingSnapshot:
+    flags = [
+        *(["router", "implicit"] if entry.source is Source.LEARNED else []),
+        *(["unique"] if entry.unique else []),
+        *(["registered"] if entry.source is Source.REGISTERED else []),
+        *(["nat"] if entry.nat else []),
+        *(["used"] if entry.used else []),
+    ]
+    return BindingSnapshot(
+        entry.interface,
+        entry.vrf,
+        Prefix.host(entry.address),
+        BindingKind.STATIC if entry.source is Source.STATIC else BindingKind.DYNAMIC,
+        entry.address,
+        entry.nbma,
+        entry.claimed if entry.nat else b"",
+        entry.created,
+        entry.expires,
+        tuple(flags),
+        requesters=tuple((overlay, nbma) for _, nbma, overlay in entry.told),
+    )
+
+
+def _covered(interface: Interface, address: bytes) -> bool:
+    """Whether a connected prefix of the interface leads there already."""
+    return any(
+        len(own) == len(address) and Prefix.of(own, row.length).covers(address)
+        for own, row in interface.addresses.items()
+    )
+
+
+def _take(index: dict[Any, dict[bytes, Binding]], key: Any, address: bytes) -> None:
+    members = index[key]
+    members.pop(address, None)
+    if not members:
+        del index[key]

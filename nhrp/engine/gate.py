@@ -37,7 +37,9 @@ ERROR_RATE = 50
 REPLIES = frozenset((Kind.RESOLUTION_REPLY, Kind.REGISTRATION_REPLY, Kind.PURGE_REPLY))
 """Addressed to Src proto; all other kinds are addressed to Dst proto."""
 
-_KNOWN = frozenset(kind for kind in ExtensionKind if kind not in (ExtensionKind.END, ExtensionKind.MOBILE_AUTHENTICATION))
+_KNOWN = frozenset(
+    kind for kind in ExtensionKind if kind not in (ExtensionKind.END, ExtensionKind.MOBILE_AUTHENTICATION)
+)
 
 _ORDER = (
     ExtensionKind.RESPONDER_ADDRESS,
@@ -79,12 +81,15 @@ class Gate:
         node = self.node
         interface = node.interfaces.get(fact.interface)
         if interface is None or not interface.row.network_id:
-            return self._drop(fact, "interface is in no NHRP network")
+            self._drop(fact, "interface is in no NHRP network")
+            return None
         tunnel = node.tunnels.get(fact.interface)
         if tunnel is None:
-            return self._drop(fact, "interface is no tunnel with a source")
+            self._drop(fact, "interface is no tunnel with a source")
+            return None
         if tunnel.local == fact.outer_source:
-            return self._drop(fact, "from our own NBMA address")
+            self._drop(fact, "from our own NBMA address")
+            return None
         try:
             packet = decode(fact.octets)
         except WireError as error:
@@ -108,7 +113,11 @@ class Gate:
         part = code.name.lower().replace("_", " ") if code is not None else "header"
         self.node.count(f"refused: malformed ({part})")
         self.node.log(
-            "nhrp.malformed", "warning", interface=fact.interface, nbma=format_address(fact.outer_source), error=str(error)
+            "nhrp.malformed",
+            "warning",
+            interface=fact.interface,
+            nbma=format_address(fact.outer_source),
+            error=str(error),
         )
         if code is None or octets[17] == Kind.ERROR_INDICATION:
             return
@@ -120,7 +129,7 @@ class Gate:
 
     def _authentic(self, arrival: Arrival) -> bool:
         """RFC 2332 5.3.4.4: "if the authentication fails, an Error Indication of type Authentication Failure is returned". Of
-        every type of packet; only Error Indications, which must have no extensions, may show no password: they change nothing."""
+        every type of packet; only Error Indications may show no password: they must have no extensions, and change nothing."""
         packet = arrival.packet
         password = self.node.family(arrival.name, afi_of(packet.source)).authentication
         if not password:
@@ -314,16 +323,14 @@ class Gate:
         return self._self(arrival.name, arrival.packet)
 
     def _self(self, interface: str, packet: Packet) -> Cie:
-        """Ourselves on `interface`, in a list of `packet`. The packet says how long NBMA addresses are: of another family none."""
+        """Ourselves on `interface`, in a list of `packet`. The packet says how long NBMA addresses are."""
         afi, nbma = afi_of(packet.source), self.node.nbma(interface)
         if len(nbma) != len(packet.source_nbma):
             nbma = b""
         holding_time = self.node.family(interface, afi).holding_time
         return Cie(holding_time=holding_time, nbma=nbma, protocol=self.node.own(interface, afi))
 
-    def transit(
-        self, arrival: Arrival, egress: str, extensions: tuple[Extension, ...] | None = None
-    ) -> Packet | None:
+    def transit(self, arrival: Arrival, egress: str, extensions: tuple[Extension, ...] | None = None) -> Packet | None:
         """The packet as it goes on by `egress`, still to be sealed: one hop less, and ourselves in the transit record.
         `extensions`: in place of its own. None: it may not go on.
 

@@ -1,10 +1,10 @@
 """Cisco's NAT address extension: who stands behind a NAT, and how it is seen from outside.
 
-    client --[10.1.1.2]-- NAT --[198.51.100.7]-- server        (outer addresses)
-      | Registration Request   Src NBMA 10.1.1.2, NAT: server's addresses
-      |-------------------------------------------------------->|  outer source 198.51.100.7 is not Src NBMA
-      | Registration Reply     NAT: the same, and 198.51.100.7  |
-      |<--------------------------------------------------------|  two entries: I am behind a NAT, and this is how I am seen
+client --[10.1.1.2]-- NAT --[198.51.100.7]-- server        (outer addresses)
+  | Registration Request   Src NBMA 10.1.1.2, NAT: server's addresses
+  |-------------------------------------------------------->|  outer source 198.51.100.7 is not Src NBMA
+  | Registration Reply     NAT: the same, and 198.51.100.7  |
+  |<--------------------------------------------------------|  two entries: I am behind a NAT, and this is how I am seen
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def public_of(reply: Packet) -> bytes:
 
 
 def fill(packet: Packet, address: bytes, bindings: Bindings, interface: str) -> Packet:
-    """As transit NHS of a resolution: its NAT extension, if empty, gets the public address of `address` (Src proto of a request,
-    the CIE's protocol address of a reply), if that one is registered here and behind a NAT."""
+    """As transit NHS of a resolution: its NAT extension, if empty, gets the public address of `address` (Src proto of a
+    request, the CIE's protocol address of a reply), if that one is registered here and behind a NAT."""
     extension = packet.extension(ExtensionKind.NAT_ADDRESS)
     binding = bindings.on(interface, address)
     if extension is None or extension.octets or binding is None or not binding.nat:

@@ -37,11 +37,13 @@ IMPLICIT_NULL = (3,)
 
 
 class Reached(NamedTuple):
-    """`interface`: by which the far end is reached ('' : none yet). `reason`: why it is not usable."""
+    """`interface`: by which the far end is reached ('' : none yet). `reason`: why it is not usable. `coming`: something is being
+    done about that."""
 
     interface: str
     usable: bool
     reason: str = ""
+    coming: bool = False
 
 
 @define(eq=False)
@@ -69,6 +71,7 @@ class Reach:
     _by_interface: dict[str, set[int]] = field(factory=dict)
     _by_sa: dict[SaKey, set[int]] = field(factory=dict)
     _watched: dict[int, tuple[frozenset[str], SaKey | None]] = field(factory=dict)
+    _overlays: dict[bytes, set[int]] = field(factory=dict)
 
     def hold(self, claimant: int, interface: str, overlay: bytes, nbma: bytes, *, build: bool, route: bool) -> Reached:
         """`claimant` wants the tunnel to `nbma`, in the NHRP network of `interface`. `build`: IKEv2 may be told to make one.
@@ -78,8 +81,10 @@ class Reach:
             number, routes = self.node.claimant(), self.node.claimant()
             hold = self._holds[claimant] = _Hold(claimant, interface, overlay, nbma, build, route, number, routes)
         else:
+            _discard(self._overlays, hold.overlay, claimant)
             hold.interface, hold.overlay, hold.nbma = interface, overlay, nbma
             hold.build, hold.route = build, route
+        self._overlays.setdefault(overlay, set()).add(claimant)
         self._settle(hold)
         self.changed.pop(claimant, None)
         return hold.state
@@ -88,6 +93,7 @@ class Reach:
         hold = self._holds.pop(claimant, None)
         self.changed.pop(claimant, None)
         if hold is not None:
+            _discard(self._overlays, hold.overlay, claimant)
             self.node.claims.drop(hold.number)
             self.node.claims.drop(hold.routes)
             self._watch(hold, frozenset(), None)
@@ -95,6 +101,10 @@ class Reach:
     def state(self, claimant: int) -> Reached:
         hold = self._holds.get(claimant)
         return hold.state if hold is not None else Reached("", usable=False, reason="nobody wants it")
+
+    def leads_to(self, overlay: bytes) -> bool:
+        """Whether anything held here makes a tunnel to it."""
+        return overlay in self._overlays
 
     # --- what changed ---------------------------------------------------------------------------------------------------
 
@@ -194,18 +204,18 @@ class Reach:
         row = node.sas.get(key)
         if row is None or not row.up or not row.access:
             reason = row.reason if row is not None and row.reason else "a security association is being made"
-            return key, Reached(row.access if row is not None else "", usable=False, reason=reason)
+            return key, Reached(row.access if row is not None else "", usable=False, reason=reason, coming=True)
         return key, self._adjacency(row.access, AdjacencyKey(row.access), hold.nbma)
 
     def _adjacency(self, name: str, key: AdjacencyKey, nbma: bytes) -> Reached:
         interface, row = self.node.interfaces.get(name), self.node.adjacencies.get(key)
         if interface is None or not interface.up:
-            return Reached(name, usable=False, reason=f"{name} is down")
+            return Reached(name, usable=False, reason=f"{name} is down", coming=interface is not None)
         if row is None:
-            return Reached(name, usable=False, reason="no adjacency yet")
+            return Reached(name, usable=False, reason="no adjacency yet", coming=True)
         if row.transport and row.transport != nbma:
-            return Reached(name, usable=False, reason="the adjacency leads elsewhere")
-        return Reached(name, row.usable, row.reason)
+            return Reached(name, usable=False, reason="the adjacency leads elsewhere", coming=True)
+        return Reached(name, row.usable, row.reason, coming=not row.usable)
 
     def _routes(self, hold: _Hold) -> dict[Slot, Any]:
         """The host route to the overlay address, and implicit null where labels are taken: the far end is the next hop."""

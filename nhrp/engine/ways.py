@@ -57,7 +57,7 @@ class Way(NamedTuple):
 
 @define(eq=False)
 class Ways:
-    """`registered(interface-independent)`: (vrf, overlay address) -> who registered it, None if nobody did. `servers(interface)`:
+    """`registered`: (vrf, overlay address) -> who registered it, None if nobody did. `servers(interface)`:
     the overlay addresses of its NHRP servers, best first."""
 
     node: Node
@@ -140,7 +140,7 @@ class Ways:
         vrf = node.vrf(interface)
         if node.is_own(vrf, overlay):
             return "it is an address of ours"
-        if any(nbma == tunnel.local for tunnel in node.tunnels.values()):
+        if nbma == node.nbma(interface):
             return "the NBMA address is ours"
         known = self.registered(vrf, overlay)
         if known is not None and known.nbma != nbma:

@@ -69,6 +69,8 @@ class Sa:
     child: int = 0
     identity: str = ""
     """The peer's, for people."""
+    vrf: str = ""
+    """In which `local` and `remote` are: by no other VRF do its packets come or go (`tunnel vrf`)."""
     use: SaUse = field(factory=SaUse)
 
 

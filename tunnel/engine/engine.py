@@ -53,6 +53,7 @@ from stack.events import (
     Synced,
     Topic,
     TunnelProtected,
+    TunnelState,
     Via,
     VrfState,
 )
@@ -79,7 +80,7 @@ from tunnel.engine.outputs import (
     PutReception,
 )
 from tunnel.engine.profile import Provision, provision
-from tunnel.engine.security import Protection, has_one, protection_of
+from tunnel.engine.security import Ends, ends_of, has_one
 from tunnel.engine.tunnels import Tunnels
 from tunnel.wire import arp, nd
 
@@ -371,7 +372,7 @@ class Engine:
         outputs += self._settle_links(now)
         outputs += self._settle_adjacencies(now)
         outputs += self._settle_receptions()
-        outputs += self._settle_protection()
+        outputs += self._settle_ends()
         outputs += self._wants()
         outputs += self._bindings()
         outputs += self._settle_mirror()
@@ -384,7 +385,7 @@ class Engine:
         dirty.profiles = dirty.bindings = dirty.host_ports = True
         dirty.clones |= {*self.tunnels.wanted(), *self.tunnels.clones}
         dirty.names |= {*self.interfaces, *self._topic(LinkState).rows, *self.receptions, *self.tunnels.names()}
-        dirty.names |= {*self._on, *self._topic(TunnelProtected).rows, *self._sas, self.l3vpn_tunnel()}
+        dirty.names |= {*self._on, *self._topic(TunnelState).rows, *self._sas, self.l3vpn_tunnel()}
         dirty.keys |= {*self.adjacencies, *self.neighbours.wanted, *self._topic(AdjacencyState).rows}
         dirty.keys |= {AdjacencyKey(self._tunnel_name(tunnel), overlay) for tunnel, overlay in self.endpoints.claimed()}
         dirty.offers |= {*self._topic(InterfaceOffered).rows, *self._adopted, *self._made}
@@ -646,16 +647,18 @@ class Engine:
             return None
         return adjacencies.tunnel_reception(tunnel, interface, self.interfaces, self.endpoints.transports(name))
 
-    def _protection(self, name: str) -> Protection | None:
-        return protection_of(name, self._l3vpn(), self.tunnels, self.interfaces) if name else None
+    def _ends(self, name: str) -> Ends | None:
+        return ends_of(name, self._l3vpn(), self.tunnels, self.interfaces) if name else None
 
-    def _settle_protection(self) -> list[Output]:
-        """What IKE is told: the protected tunnels, and the SAs that we need for them."""
+    def _settle_ends(self) -> list[Output]:
+        """What IKE and NHRP are told: the ends of tunnels, which are protected, and the SAs that we need for those."""
         rows: dict[str, Any] = {}
+        protected: dict[str, Any] = {}
         keys: set[SaKey] = set(self._dirty.sas)
         for name in self._dirty.names:
-            found = self._protection(name)
+            found = self._ends(name)
             rows[name] = found.row() if found is not None else None
+            protected[name] = found.protection() if found is not None else None
             keys.add(SaKey(name))
             keys |= self._sas.get(name, set())
             if found is not None and not found.remote:
@@ -669,11 +672,12 @@ class Engine:
                 self._sas.setdefault(key.interface, set()).add(key)
             else:
                 drop_from(self._sas, key.interface, key)
-        outputs = self._topic(TunnelProtected).refresh(rows.items())
+        outputs = self._topic(TunnelProtected).refresh(protected.items())
+        outputs += self._topic(TunnelState).refresh(rows.items())
         return [*outputs, Publish(SaWanted, changed)] if changed else outputs
 
     def _sa_request(self, key: SaKey) -> Any:
-        found = self._protection(key.interface)
+        found = self._ends(key.interface)
         if found is None or (key.remote and key.remote not in self._transports(key.interface)):
             return None
         return found.request(key)

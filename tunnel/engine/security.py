@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from stack.esp import Cipher, EspForm, EspMode, Integrity
-from stack.events import Interface, InterfaceKind, ProtectedRow, SaKey, SaRequest, SaRow
+from stack.events import Interface, InterfaceKind, ProtectedRow, SaKey, SaRequest, SaRow, TunnelRow
 from tunnel.config import TunnelInterface, TunnelMode
 from tunnel.engine.profile import Provision, gre_overhead
 from tunnel.engine.tunnels import Tunnels, tunnel_source
 
-__all__ = ["NO_SA", "WORST_FORM", "Protection", "has_one", "protected_mtu", "protection_of", "sa_fault"]
+__all__ = ["NO_SA", "WORST_FORM", "Ends", "ends_of", "has_one", "protected_mtu", "sa_fault"]
 
 NO_SA = "no security association"
 
@@ -23,8 +23,9 @@ IPV4 = 20
 
 
 @frozen
-class Protection:
-    """How a tunnel is protected. `remote` empty: many far ends. `wanted`: we bring the SAs up (the peer of a clone did)."""
+class Ends:
+    """The ends of a tunnel, in table `vrf`, and how they are protected: by IPsec profile `profile`, or not at all. `remote`
+    empty: many far ends. `wanted`: we bring the SAs up (the peer of a clone did)."""
 
     tunnel: str
     profile: str
@@ -34,32 +35,35 @@ class Protection:
     negotiated: bool = False
     wanted: bool = True
 
-    def row(self) -> ProtectedRow:
+    def row(self) -> TunnelRow:
+        return TunnelRow(self.local, self.remote, self.vrf, self.profile)
+
+    def protection(self) -> ProtectedRow | None:
+        if not self.profile:
+            return None
         return ProtectedRow(self.profile, self.local, self.remote, self.vrf, self.negotiated)
 
     def request(self, key: SaKey) -> SaRequest | None:
         """The SA that `key` needs, which is one of this tunnel's neighbours; None: none from us."""
         remote = key.remote or self.remote
-        if not self.wanted or not remote or remote == self.local or bool(key.remote) == bool(self.remote):
+        unfit = not self.profile or not self.wanted or not remote or remote == self.local
+        if unfit or bool(key.remote) == bool(self.remote):
             return None
         return SaRequest(self.profile, self.local, remote)
 
 
-def protection_of(
-    name: str, l3vpn: Provision | None, tunnels: Tunnels, interfaces: Mapping[str, Interface]
-) -> Protection | None:
-    """None: not protected, or its own end is not known. A template never forwards, so nothing of it is protected."""
+def ends_of(name: str, l3vpn: Provision | None, tunnels: Tunnels, interfaces: Mapping[str, Interface]) -> Ends | None:
+    """None: no tunnel, or its own end is not known. A template never forwards, so it has none."""
     if l3vpn is not None and l3vpn.row.tunnel == name:
-        profile, source = l3vpn.profile.protection, l3vpn.row.source
-        return Protection(name, profile, source) if profile and source else None
+        return Ends(name, l3vpn.profile.protection, l3vpn.row.source) if l3vpn.row.source else None
     tunnel, interface = tunnels.get(name), interfaces.get(name)
     if tunnel is None or interface is None or interface.row.kind is not InterfaceKind.TUNNEL:
         return None
     _, source = tunnel_source(tunnel, interfaces)
-    if not interface.row.protection or not source:
+    if not source:
         return None
     clone = tunnels.clones.get(name)
-    return Protection(
+    return Ends(
         name,
         interface.row.protection,
         source,

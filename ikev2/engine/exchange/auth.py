@@ -209,18 +209,21 @@ class Authenticate(Task):
             sa.child_refused(self.terms.key, reason)
             return
         found = accept(sa, self.wanted, payloads, auth=True)
-        if isinstance(found, Failure):
-            sa.log("CHILD_SA answer refused", "warning", reason=found.reason)
+        assert sa.peer is not None
+        terms = sa.directory.called(sa.number, self.terms, sa.peer, sa.certificate)
+        if isinstance(found, Failure) or isinstance(terms, Refusal):
+            reason = found.reason if isinstance(found, Failure) else terms.reason
+            sa.log("CHILD_SA answer refused", "warning", reason=reason)
             sa.submit(DeleteChild(self.spi, unknown=True))
             self.spi = 0
-            sa.child_refused(self.terms.key, found.reason)
+            sa.child_refused(self.terms.key, reason)
             return
         agreed, peer_spi = found
         context = sa.context
         assert sa.suite is not None
         assert sa.keys is not None
         keys = child_keys(sa.suite.prf, sa.keys.d, agreed.suite, context.nonce_i, context.nonce_r)
-        child = sas.make(sa, self.terms, agreed, keys, self.spi, peer_spi, ours=True)
+        child = sas.make(sa, terms, agreed, keys, self.spi, peer_spi, ours=True)
         sas.install(sa, child)
         sas.carry(sa, child)
 

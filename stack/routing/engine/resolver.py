@@ -234,9 +234,15 @@ class Resolver:
         for node in sorted(closure, key=lambda n: n.id):
             if node in self._pending:
                 self._evaluate(node)
+        for node in self._made:  # grows meanwhile
+            if node.result is UNKNOWN and node.needed_by:
+                self._evaluate(node)
         self._dirty.clear()  # nodes made on the way were evaluated on the way
         self.released |= closure
         made, self._made = self._made, []
+        for node in made:
+            if node.result is UNKNOWN:  # only asked about on a way that was given up
+                del self.nodes[node.key]
         before.update((node, UNKNOWN) for node in made)
         changed = {node: old for node, old in before.items() if node.result != old}
         return changed, (set(self.refused) - standing) ^ lifted
@@ -270,13 +276,29 @@ class Resolver:
             self._need(frame.node, asked)
             if asked in place:
                 self._refuse(stack[place[asked] :])
-                answer = _dead(RECURSION)
+                answer = self._rewind(stack, place)
             elif asked in self._pending or asked.result is UNKNOWN:
                 place[asked] = len(stack)
                 stack.append(self._frame(asked))
                 answer = None
             else:
                 answer = asked.result
+
+    def _rewind(self, stack: list[_Frame], place: dict[Node, int]) -> Resolution | None:
+        """Whoever follows a route that is refused now begins anew, as if it had known: what it found on the way there must not
+        decide what others find. Each refusal is a route less to follow, so this ends."""
+        first = next((i for i, frame in enumerate(stack) if frame.following in self.refused), None)
+        if first is None:
+            return _dead(RECURSION)
+        for frame in stack[first:]:
+            frame.steps.close()
+            del place[frame.node]
+            self._forget_findings(frame.node)
+        again = stack[first].node
+        del stack[first:]
+        place[again] = first
+        stack.append(self._frame(again))
+        return None
 
     def _frame(self, node: Node) -> _Frame:
         frame = _Frame(node, None)  # type: ignore[arg-type]  # the generator needs its frame, set on the next line
@@ -406,7 +428,6 @@ class Resolver:
     def _entry(self, frame: _Frame, prefix: Prefix, offers: tuple[Offer, ...]) -> _Judging:
         """What a prefix's routes come to, and whether that is a closed H route. The best candidate that leads somewhere; an
         override that does takes its place, or stands for itself where there is none."""
-        best, hosts = yield from self._best(frame, prefix, offers)
         shut: Resolution | None = None
         for offer in offers:
             if not offer.route.override:
@@ -415,6 +436,7 @@ class Resolver:
             if found.usable:
                 return found, False
             shut = shut or (found if found.closed else None)
+        best, hosts = yield from self._best(frame, prefix, offers)
         if shut is None or best.closed or (best.usable and not hosts):
             return best, False
         return shut, not best.usable

@@ -211,7 +211,10 @@ def test_an_override_replaces_next_hop_and_labels_of_the_winner() -> None:
     assert [c.owner for c in entry.candidates] == ["bgp"]
     assert entry.override.owner == "nhrp"
     assert rig.selected()["10.50.0.0/16"] == "bgp"
-    rig.take(base)  # without a winner there is nothing to override
+    rig.take(base)  # without a winner it is a route of its own
+    assert rig.hop("10.50.0.1").adjacency.address == A("10.0.12.3")
+    assert rig.selected()["10.50.0.0/16"] == "nhrp"
+    rig.take(nho)
     assert rig.leaf("10.50.0.1") is None
 
 

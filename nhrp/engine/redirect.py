@@ -1,0 +1,101 @@
+"""Redirects: a packet left by the NHRP network it came in by, so its sender is told that there is a shorter way."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from nhrp.engine.gate import Gate
+from nhrp.engine.node import Node, afi_of
+from nhrp.engine.requester import addresses_of
+from nhrp.engine.ways import Ways, Where
+from nhrp.events import RedirectSent
+from nhrp.wire.mpls import ContextLabel, MplsBinding, Role, mpls_extension
+from nhrp.wire.packet import Extension, ExtensionKind, Kind, Packet
+from stack.events import Hairpin
+
+__all__ = ["PAIRS", "Redirects"]
+
+PAIRS = 8_192
+"""(vrf, source, destination) that are remembered. Of more, nobody is told: packets take the longer way."""
+
+
+@define(eq=False)
+class Redirects:
+    node: Node
+    gate: Gate
+    ways: Ways
+    _told: dict[tuple[str, bytes, bytes], float] = field(factory=dict)
+    """Until when a pair is not told again; a pair is never told before those in front of it, if all timeouts are alike."""
+
+    def hairpin(self, fact: Hairpin) -> None:
+        node, name = self.node, fact.ingress.interface
+        interface = node.interfaces.get(name)
+        headers = addresses_of(fact.header)
+        if interface is None or not interface.row.redirect or not interface.row.network_id or headers is None:
+            node.count("redirect not sent: none on this interface")
+            return
+        if node.stopping:
+            return
+        source, destination = headers
+        key = (fact.vrf, source, destination)
+        if not self._may_tell(key, name):
+            return
+        afi = afi_of(source)
+        own, nbma = node.own(name, afi), node.nbma(name)
+        if not own or not nbma:
+            node.count("redirect not sent: no address of ours")
+            return
+        if self._goes_back(fact, destination):
+            node.count("redirect not sent: it goes back to its sender")
+            return
+        packet = Packet(
+            Kind.TRAFFIC_INDICATION, nbma, own, source, 0, 0, (), self._extensions(fact, own), body=fact.header
+        )
+        self.gate.send(name, fact.ingress.endpoint, packet)
+        node.count("redirects sent")
+        node.post(RedirectSent(name, fact.vrf, source, destination))
+
+    def _may_tell(self, key: tuple[str, bytes, bytes], name: str) -> bool:
+        node = self.node
+        until = self._told.get(key)
+        if until is not None and node.now < until:
+            node.count("redirect not sent: told a short time ago")
+            return False
+        self._told.pop(key, None)
+        if len(self._told) >= PAIRS:
+            self._forget()
+        if len(self._told) >= PAIRS:
+            node.count("redirect not sent: too many pairs")
+            return False
+        self._told[key] = node.now + max(node.family(name, afi_of(key[1])).redirect_timeout, 1)
+        return True
+
+    def _forget(self) -> None:
+        """Those at the front whose time is over; they stand in the order in which they were told."""
+        for key, until in list(self._told.items()):
+            if until > self.node.now:
+                return
+            del self._told[key]
+
+    def _goes_back(self, fact: Hairpin, destination: bytes) -> bool:
+        """On a multipoint interface a packet may leave to the very endpoint it came from: a shortcut would be no shorter."""
+        way = self.ways.find(fact.vrf, destination)
+        return way.where is Where.NETWORK and way.interface == fact.ingress.interface and (
+            way.nbma == fact.ingress.endpoint
+        )
+
+    def _extensions(self, fact: Hairpin, own: bytes) -> tuple[Extension, ...]:
+        """Cisco's: both transit records, NAT address; and the label that the packet came under, which is how its sender knows
+        the VRF."""
+        found = [Extension(ExtensionKind.FORWARD_TRANSIT), Extension(ExtensionKind.REVERSE_TRANSIT)]
+        found.append(Extension(ExtensionKind.NAT_ADDRESS, compulsory=False))
+        label = fact.ingress.in_label
+        if label is not None:
+            context = ContextLabel(label, own)
+            found.append(mpls_extension(MplsBinding(Role.INDICATION, context), self.node.config.oui))
+        return tuple(found)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+
