@@ -26,7 +26,7 @@ def check_nhrp(config: Sections) -> Iterator[Said]:
         for afi in Afi:
             family = told.family(afi)
             yield from _times(family, WORDS[afi], under)
-            yield from _secret(family, interface, WORDS[afi], under)
+            yield from _secret(family, interface, under)
             if family.shortcut:
                 yield from _shortcut(family, interface, told, node, WORDS[afi])
             for nhs in family.nhs:
@@ -73,10 +73,10 @@ def _times(family: NhrpFamily, word: str, under: str) -> Iterator[Finding]:
         yield Finding("warning", text, line, under=under)
 
 
-def _secret(family: NhrpFamily, interface: InterfaceConfig, word: str, under: str) -> Iterator[Finding]:
+def _secret(family: NhrpFamily, interface: InterfaceConfig, under: str) -> Iterator[Finding]:
     if family.authentication and interface.network_id and not interface.protection:
         text = f"{interface.name} is not protected: its NHRP password can be read from every packet"
-        yield Finding("note", text, under, under="")
+        yield Finding("note", text, under)
 
 
 # --- shortcuts ------------------------------------------------------------------------------------------------------------

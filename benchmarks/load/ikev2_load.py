@@ -84,6 +84,9 @@ class _Directory:
     def authorise(self, *_asked: Any) -> c.Refusal:
         return c.Refusal("an initiator")
 
+    def called(self, _number: int, terms: Any, *_who: Any) -> Any:
+        return terms
+
     def child(self, *_asked: Any) -> c.Refusal:
         return c.Refusal("an initiator", 14)
 

@@ -9,7 +9,16 @@ from attrs import define, field
 
 from stack.events import AccessRow
 
-__all__ = ["MAX_ACCESS", "Access", "Accesses", "access_name", "is_access", "is_template"]
+__all__ = [
+    "MAX_ACCESS",
+    "Access",
+    "Accesses",
+    "access_name",
+    "is_access",
+    "is_template",
+    "template_name",
+    "template_number",
+]
 
 MAX_ACCESS = 10_000
 """Virtual access interfaces at once."""
@@ -28,6 +37,15 @@ def is_access(name: str) -> bool:
 
 def is_template(name: str) -> bool:
     return name.startswith(_TEMPLATE)
+
+
+def template_name(number: int) -> str:
+    return f"{_TEMPLATE}{number}"
+
+
+def template_number(name: str) -> int | None:
+    number = name.removeprefix(_TEMPLATE)
+    return int(number) if number.isdecimal() else None
 
 
 @define(eq=False)

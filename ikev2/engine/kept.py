@@ -31,6 +31,8 @@ class KeptPeer:
     rows: Mapping[Slot, Any]
     since: float
     access: tuple[str, AccessRow] | None = None
+    wanted: SaKey | None = None
+    """Of a virtual access interface: the template's neighbour that somebody wants, which it is."""
 
 
 @define(eq=False)
@@ -52,7 +54,9 @@ def keep(node: Node, kept: Kept, key: SaKey) -> None:
     access = node.accesses.get(peer.access) if peer.access else None
     since = node.up_since.get(key, node.now)
     named = (access.name, access.row) if access is not None else None
-    kept.peers[key] = KeptPeer(key, peer, node.claims.of(peer.number), since, named)
+    want = node.wanted(peer, key) if named is not None else None
+    wanted = want.key if want is not None else None
+    kept.peers[key] = KeptPeer(key, peer, node.claims.of(peer.number), since, named, wanted)
 
 
 def inherit(node: Node, kept: Kept, inbound: Mapping[int, Sa], bundles: Iterable[Bundle]) -> list[int]:
@@ -124,6 +128,9 @@ def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: li
         name, row = was.access
         access = node.accesses.take(peer.holder, number, row, peer.text, was.since, name=name)
         peer.access = access.name if access is not None else ""
+    if was.wanted is not None:
+        node.expected.add(was.wanted)
+        node.touch(was.wanted)
     for pool_name, address in peer.leases:
         if (pool := node.pools.get(pool_name)) is not None and pool.contains(address):
             pool.lease(_holder(peer), peer.text, number, node.now, wish=address)

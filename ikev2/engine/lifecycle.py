@@ -138,7 +138,7 @@ class Lifecycle:
                 peer.outbound.add((esp.key, esp.spi))
                 node.vacant.pop(esp.key, None)
                 node.put(PutOutbound(esp))
-                self._carried(esp.key)
+                self._carried(peer, esp.key)
             case say.RemoveInbound(spi):
                 self._remove_inbound(peer, spi)
             case say.RemoveOutbound(key, spi):
@@ -283,7 +283,7 @@ class Lifecycle:
         return not peer.closing and any(
             child.inbound.use.last is not None
             and child.inbound.use.last > now - FRESH
-            and self.node.wants.get(child.key) is not None
+            and self.node.wanted(peer, child.key) is not None
             for child in children
         )
 
@@ -301,7 +301,7 @@ class Lifecycle:
             "a new IKE SA is made, as the peer sends but does not answer", **node.describe(peer), reason=said.reason
         )
         for key in {child.key for child in peer.children.values()}:
-            want = node.wants.get(key)
+            want = node.wanted(peer, key)
             if want is not None:
                 if want.ike == peer.number:
                     node.wants.landed(want)
@@ -343,6 +343,7 @@ class Lifecycle:
             self._remove_outbound(peer, key, spi)
         self._release(peer)
         self._told(peer, said)
+        keys |= {SaKey(peer.template, peer.home)} if peer.template else set()
         if peer.key is not None:
             keys.add(peer.key)
         for key in keys:
@@ -392,10 +393,10 @@ class Lifecycle:
 
     # --- wanted neighbours --------------------------------------------------------------------------------------------
 
-    def _carried(self, key: SaKey) -> None:
+    def _carried(self, peer: Peer, key: SaKey) -> None:
         node = self.node
-        node.touch(key)
-        want = node.wants.get(key)
+        node.changed(peer, key)
+        want = node.wanted(peer, key)
         if want is None or want.up:
             return
         calling = node.peers.get(want.ike)
@@ -441,7 +442,7 @@ class Lifecycle:
         if peer.interface != said.key.interface:
             peer.interface = said.key.interface
             node.by_interface.setdefault(peer.interface, set()).add(peer.number)
-        node.touch(said.key)
+        node.changed(peer, said.key)
         if replaced is None:
             node.log("CHILD_SA is up", **node.describe(peer), interface=said.key.interface, child=said.number)
             self.refresh(peer)
@@ -451,7 +452,7 @@ class Lifecycle:
     def _child_down(self, peer: Peer, said: say.ChildDown) -> None:
         node = self.node
         peer.children.pop(said.number, None)
-        node.touch(said.key)
+        node.changed(peer, said.key)
         node.post(ChildSaDown(said.key, said.number, said.reason))
         node.log(
             "CHILD_SA was refused" if said.refused else "CHILD_SA is down",
@@ -459,11 +460,11 @@ class Lifecycle:
             interface=said.key.interface,
             reason=said.reason,
         )
-        want = node.wants.get(said.key)
+        want = node.wanted(peer, said.key)
         if want is not None:
             if want.ike == peer.number:
                 node.wants.landed(want)
-            if not node.carried(said.key):
+            if not node.carried(want.key):
                 self.failed(want, said.reason, retry=not said.refused)
         if not peer.children:
             node.timers.set(("childless", peer.number), node.now + CHILDLESS)
@@ -500,7 +501,7 @@ class Lifecycle:
             node.put(PutOutbound(left))
         else:
             node.vacant[key] = spi
-        node.touch(key)
+        node.changed(peer, key)
 
     # --- several SAs of one neighbour ---------------------------------------------------------------------------------
 

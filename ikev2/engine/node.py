@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from ikev2.config import AuthorizationPolicy, Ikev2Config
-from ikev2.engine.access import Accesses, is_access, is_template
+from ikev2.engine.access import Accesses, is_access, is_template, template_name
 from ikev2.engine.admission import Admission, Rate
 from ikev2.engine.authorise import permitted
 from ikev2.engine.contract import Ends, Level
@@ -24,7 +24,7 @@ from ikev2.engine.sastate import Switch
 from ikev2.engine.wants import Want, Wants
 from stack.addr import Prefix, format_address
 from stack.claims import Claims
-from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRow, SaState
+from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRequest, SaRow, SaState
 from stack.policy.lists import AccessList
 from stack.timers import Timers
 
@@ -304,7 +304,7 @@ class Node:
         profile = self.profiles.get(profile_name)
         if profile is None or profile.virtual_template is None:
             return None
-        template = self.interfaces.get(f"Virtual-Template{profile.virtual_template}")
+        template = self.interfaces.get(template_name(profile.virtual_template))
         if template is None:
             return None
         return template.name, template.row.protection or "default", False
@@ -317,6 +317,13 @@ class Node:
         """Whether an IKE SA of this incarnation carries it."""
         current = self.carriers.current(self.bearer(key))
         return current is not None and bool(self.peers[current[0]].sas)
+
+    def protection(self, key: SaKey, request: SaRequest) -> str:
+        """The IPsec profile of what is wanted: a virtual template has one itself."""
+        if request.profile or not is_template(key.interface):
+            return request.profile
+        template = self.interfaces.get(key.interface)
+        return template.row.protection if template is not None else ""
 
     def routes_of(self, policy: AuthorizationPolicy | None, interface: str) -> tuple[Prefix, ...]:
         """What we announce to a peer on `interface`, by `route set`."""

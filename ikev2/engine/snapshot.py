@@ -157,6 +157,8 @@ class WantSnapshot:
     attempts: int = 0
     next_try: float | None = None
     responder_only: bool = False
+    access: str = ""
+    """Of a neighbour of a virtual template: its virtual access interface, while it is up."""
 
 
 @frozen

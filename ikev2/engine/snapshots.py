@@ -8,6 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
+from ikev2.engine.access import template_number
 from ikev2.engine.authorise import text_of
 from ikev2.engine.identities import identity_text
 from ikev2.engine.node import Node
@@ -66,7 +67,8 @@ def _old(peer: Peer) -> list[Child]:
 def _wants(node: Node) -> Iterator[WantSnapshot]:
     for want in sorted(node.wants, key=lambda want: want.key):
         request = want.request
-        up = node.carriers.current(want.key) is not None
+        bearer = node.bearer(want.key)
+        up = node.carriers.current(bearer) is not None
         yield WantSnapshot(
             want.key,
             request.profile,
@@ -77,6 +79,7 @@ def _wants(node: Node) -> Iterator[WantSnapshot]:
             want.attempts,
             want.next_try,
             want.passive,
+            bearer.interface if up and bearer is not want.key else "",
         )
 
 
@@ -110,7 +113,6 @@ def _trustpoints(node: Node) -> Iterator[TrustpointSnapshot]:
 def _ike(node: Node, peer: Peer, sa: IkeSa) -> IkeSnapshot:
     said: IkeSaSnapshot = sa.snapshot()
     suite = said.suite
-    profile = node.profiles.get(peer.profile)
     status = _STATUS.get(said.state, IkeStatus.NEGOTIATING)
     main = sa is peer.sa
     spis = (said.initiator_spi, said.responder_spi)
@@ -145,7 +147,7 @@ def _ike(node: Node, peer: Peer, sa: IkeSa) -> IkeSnapshot:
         retransmissions=said.retransmissions,
         window=said.window,
         interface=peer.interface or (peer.key.interface if peer.key is not None else ""),
-        template=profile.virtual_template if profile is not None and peer.access else None,
+        template=template_number(peer.template) if peer.access else None,
         assigned=peer.assigned,
         pushed=peer.received,
         remote_subnets=peer.routes,

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from attrs import evolve
+
 from ikev2.config import IkeProfile, Ikev2Config
-from ikev2.engine.access import is_access
+from ikev2.engine.access import is_access, is_template
 from ikev2.engine.admission import Admission, Cookies, Verdict, glance
 from ikev2.engine.authorise import request_attributes
 from ikev2.engine.contract import ChildTerms, Closed, Ends, Grant, Refusal
 from ikev2.engine.contract import Log as SaLog
 from ikev2.engine.contract import Output as SaOutput
 from ikev2.engine.directory import NodeDirectory
-from ikev2.engine.kept import Kept, inherit
+from ikev2.engine.kept import Kept, inherit, keep
 from ikev2.engine.lifecycle import Lifecycle, init_digest
 from ikev2.engine.node import MAX_PEERS, Node
 from ikev2.engine.outputs import Output, RemoveInbound, RemoveOutbound, Send, SyncedOut
@@ -383,9 +385,10 @@ class Speaker:
         if not request.local or not any(request.local):
             self._not_now(want, "the tunnel has no source address")
             return
-        ipsec = node.profiles.ipsec(request.profile)
+        name = node.protection(want.key, request)
+        ipsec = node.profiles.ipsec(name)
         profile = node.profiles.ike_of(ipsec) if ipsec is not None else Refusal("")
-        child = node.profiles.child_terms(request.profile, want.key, request.local, request.remote)
+        child = node.profiles.child_terms(name, want.key, request.local, request.remote)
         if isinstance(child, Refusal):
             self._not_now(want, child.reason)
         elif isinstance(profile, Refusal):
@@ -399,6 +402,8 @@ class Speaker:
         peer = next((peer for peer in node.called(want.key) if peer.sas and not peer.closing), None)
         if peer is None or peer.sa.state is not State.ESTABLISHED:
             return False
+        if peer.access:
+            child = evolve(child, key=SaKey(peer.access))
         node.wants.started(want, peer.number)
         self._told(want, "negotiating")
         sa = peer.sa
@@ -425,7 +430,8 @@ class Speaker:
         if len(node.peers) >= MAX_PEERS:
             self._not_now(want, "too many SAs")
             return
-        peer = Peer(node.number(), ends, True, node.now, profile.name, request.profile, want.key)
+        ipsec = node.protection(want.key, request)
+        peer = Peer(node.number(), ends, True, node.now, profile.name, ipsec, want.key)
         peer.asks_address = negotiated
         node.enter(peer)
         node.wants.started(want, peer.number)
@@ -468,7 +474,9 @@ class Speaker:
     def _hopeless(self, want: Want) -> str:
         """Why it is never called; '' if it can be."""
         request = want.request
-        ipsec = self.node.profiles.ipsec(request.profile)
+        if is_template(want.key.interface) and (reason := self._no_template(want.key, request)):
+            return reason
+        ipsec = self.node.profiles.ipsec(self.node.protection(want.key, request))
         if ipsec is not None and ipsec.responder_only:
             return "waits for the peer (responder-only)"
         row = self.node.protected.get(want.key.interface)
@@ -476,6 +484,23 @@ class Speaker:
             return f"IKE runs in the default VRF, and the tunnel's transport is in {row.vrf}"
         if len(request.remote) != 4:
             return "IKE runs over IPv4, and the tunnel does not" if request.remote else "waits for the peer"
+        return ""
+
+    def _no_template(self, key: SaKey, request: SaRequest) -> str:
+        """Why a peer of a virtual template cannot be called; '' if it can."""
+        node = self.node
+        if not key.remote or key.remote != request.remote:
+            return "it is not said where the peer is"
+        if key.interface not in node.interfaces:
+            return f"there is no interface {key.interface}"
+        if not node.protection(key, request):
+            return f"{key.interface} has no tunnel protection"
+        if ("", request.remote) in node.own:
+            return "the address is our own"
+        for name, row in node.protected.items():
+            if (row.vrf, row.local, row.remote) == ("", request.local, request.remote):
+                # Packets of two tunnels with the same ends could not be told apart.
+                return f"{name} has these ends already"
         return ""
 
     def _not_now(self, want: Want, reason: str) -> None:
@@ -536,6 +561,7 @@ class Speaker:
             for peer in node.called(key):
                 # What the peer has begun is the peer's to end, while the tunnel stands.
                 self._let_go(peer, "no longer wanted")
+            keep(node, self.kept, node.bearer(key))
             return
         want, changed = node.wants.put(key, owner, request)
         if not changed:
@@ -547,6 +573,7 @@ class Speaker:
                 self._let_go(peer, "something else is wanted")
         if node.carried(key):
             node.wants.satisfied(want)
+        keep(node, self.kept, node.bearer(key))
         # What flows by an SA of an earlier incarnation cannot be rekeyed by anybody, so it is made anew at once.
         node.wants.soon(want)
 
@@ -554,7 +581,7 @@ class Speaker:
         return (
             peer.ends.local == request.local
             and (peer.remote == request.remote or bool(peer.children))
-            and peer.ipsec == request.profile
+            and peer.ipsec == (self.node.protection(peer.key, request) if peer.key is not None else request.profile)
         )
 
     def _let_go(self, peer: Peer, reason: str) -> None:
@@ -581,25 +608,50 @@ class Speaker:
                 # Rows of two topics come in any order: it was begun before it was known that an address is to be asked for.
                 if peer.sas and not peer.asks_address:
                     self._let_go(peer, "an address is to be asked for")
-        for want in node.wants:
+        self._again(name)
+
+    def _again(self, name: str) -> None:
+        """What is wanted of this interface, and is not there, may be possible now."""
+        for want in self.node.wants:
             if want.key.interface == name and not want.up:
                 want.passive = False
-                node.wants.soon(want)
+                self.node.wants.soon(want)
+
+    def _template(self, name: str, before: Interface | None) -> None:
+        """Something has changed at a virtual template."""
+        node = self.node
+        after = node.interfaces.get(name)
+        if before is not None and after is not None and before.row.protection == after.row.protection:
+            return
+        for want in node.wants:
+            if want.key.interface == name:
+                for peer in node.called(want.key):
+                    if after is not None and not self._still(peer, want.request):
+                        self._let_go(peer, "the template's protection has changed")
+        self._again(name)
 
     def _interface(self, name: str, interface: Interface | None) -> None:
         node = self.node
+        before = node.interfaces.get(name)
         node.learn(name, interface)
+        if is_template(name):
+            self._template(name, before)
         numbers = set(node.by_interface.get(name, ()))
         if interface is not None and not is_access(name):
             # What is announced may be another interface's addresses.
-            numbers |= {
-                peer.number
-                for peer in node.living
-                if peer.policy is not None and peer.policy.route_set_interface == name
-            }
+            numbers |= {peer.number for peer in node.living if self._announces(peer, name)}
         for number in numbers:
             if (peer := node.peers.get(number)) is not None:
                 self.lifecycle.refresh(peer)
+
+    def _announces(self, peer: Peer, name: str) -> bool:
+        """Whether the addresses of interface `name` are what `peer` is told, or borrowed by what is."""
+        policy = peer.policy
+        if policy is None or policy.route_set_interface is None:
+            return False
+        told = policy.route_set_interface or peer.interface
+        interface = self.node.interfaces.get(told)
+        return told == name or (interface is not None and interface.row.unnumbered == name)
 
     def _resync(self) -> None:
         """All that is wanted and protected has been told again: what is inherited and belongs to nothing of it goes. (A change
@@ -607,13 +659,19 @@ class Speaker:
         node = self.node
         inherited = [peer for peer in node.peers.values() if peer.number < 0 and not peer.sas]
         if not self._heard.issuperset((TunnelProtected, SaWanted)):
-            node.timers.set(("resync", 0), node.now + RESYNC_AFTER if inherited else None)
+            again = bool(inherited or node.expected)
+            node.timers.set(("resync", 0), node.now + RESYNC_AFTER if again else None)
             return
+        for key in node.expected:
+            node.touch(key)
+        node.expected.clear()
         for peer in inherited:
             row = node.protected.get(peer.interface)
             if is_access(peer.interface):
-                continue  # it follows from what we say, and goes with its peer
-            if row is None or (row.profile, row.local) != (peer.ipsec, peer.ends.local):
+                # It follows from what we say, and goes with its peer; or with who wanted it, if we have called that.
+                if peer.initiator and peer.key is not None and node.wants.get(peer.key) is None:
+                    self._let_go(peer, "no longer wanted")
+            elif row is None or (row.profile, row.local) != (peer.ipsec, peer.ends.local):
                 self._let_go(peer, "the tunnel's protection has changed")
             elif peer.initiator and peer.key is not None and node.wants.get(peer.key) is None:
                 self._let_go(peer, "no longer wanted")

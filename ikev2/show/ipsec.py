@@ -195,7 +195,7 @@ def _sessions(snapshot: SpeakerSnapshot) -> Iterator[Session]:
         one = either(child)
         if one is not None:
             children.setdefault((child.key.interface, one.remote), []).append(child)
-    wants = {(want.key.interface, want.remote): want for want in snapshot.wants}
+    wants = {(want.access or want.key.interface, want.remote): want for want in snapshot.wants}
     ikes = {ike.number: ike for ike in snapshot.ikes}
     ends: dict[tuple[str, bytes], list[IkeSnapshot]] = {}
     for ike in snapshot.ikes:

@@ -41,7 +41,7 @@ class Source(IntEnum):
 
 @define(eq=False)
 class Binding:
-    """`address` (overlay) is at `nbma`, by `interface`. `claimed`: the NBMA address that it says it has. `expires` None: never."""
+    """`address` (overlay) is at `nbma`, by `interface`; `claimed`: where it says it is. `expires` None: never."""
 
     network: int
     address: bytes

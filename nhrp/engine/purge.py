@@ -1,37 +1,135 @@
-"""Purge requests and replies (RFC 2332 5.2.5)."""
+"""Purge Requests and Replies (RFC 2332 5.2.5, 5.2.6): what somebody was told is true no longer.
+
+Whoever asks must be the one that the entry came from: the client that registered it, from where it registered it, or a server
+that we are registered with. Shortcuts are dropped by whoever keeps them, through `resolutions`.
+"""
 
 from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from attrs import define, field
-from nhrp.engine.bindings import Bindings
+
+from attrs import define, evolve, field
+
+from nhrp.engine.bindings import Binding, Bindings, Source
 from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
-from nhrp.engine.node import Arrival, Node
-from stack.addr import Prefix
+from nhrp.engine.node import Arrival, Node, afi_of
+from nhrp.wire.packet import Cie, Flag, Kind, Packet
+from stack.addr import Prefix, format_address
 
-__all__ = ["Purges"]
+__all__ = ["MOST_CIES", "Purges"]
+
+MOST_CIES = 64
+"""Entries of one request that are looked at."""
+
+_BEFORE_TIME = frozenset(("cleared", "stopped", "purged"))
+"""Ends of which those hear that were given the entry: of the others they know by the holding time, or hear from its owner."""
 
 
 @define(eq=False)
 class Purges:
+    """`resolutions`: called with each prefix of a request that is for us; they drop what they know from who sent it, and say
+    how much that was."""
+
     node: Node
     gate: Gate
     bindings: Bindings
     client: Client
     resolutions: list[Callable[[Arrival, Prefix], int]] = field(factory=list)
-    """Called for each prefix of a purge request that is for us: drops shortcuts inside that `arrival` may speak for; how many."""
+
+    def __attrs_post_init__(self) -> None:
+        self.bindings.gone.append(self._gone)
 
     def received(self, arrival: Arrival) -> bool:
-        """PURGE_REQUEST or PURGE_REPLY. False: it is not for us, pass it on."""
+        """A Purge Request or Reply. False: it is for another, to be passed on."""
+        packet, vrf = arrival.packet, arrival.interface.vrf
+        if packet.kind is Kind.PURGE_REPLY:
+            # RFC 2332 5.2.6; whoever asked is Src proto.
+            return self.node.is_own(vrf, packet.source)
+        if not self.node.is_own(vrf, packet.destination):
+            return False
+        if not self.gate.understood(arrival):
+            return True
+        if self._is_direct(arrival) and not self.gate.speaks_for(arrival, packet.source):
+            self.gate.count(arrival, "purge by an address that is assigned to another")
+            return True
+        dropped = sum(self._drop(arrival, cie) for cie in packet.cies[:MOST_CIES])
+        self.node.count("entries purged" if dropped else "purges that matched nothing")
+        if not packet.flags & Flag.NO_REPLY:
+            self._reply(arrival)
+        return True
+
+    def _is_direct(self, arrival: Arrival) -> bool:
+        return arrival.packet.source_nbma == arrival.fact.outer_source or not self.client.is_server(
+            arrival.name, arrival.fact.outer_source
+        )
+
+    def _drop(self, arrival: Arrival, cie: Cie) -> int:
+        """RFC 2332 5.2.5: "all cached information that matches" the prefix, as far as the sender may speak for it."""
+        prefix = _prefix_of(arrival.packet, cie)
+        mine = self._entries(arrival, prefix)
+        for entry in mine:
+            self.node.log("nhrp.purged", address=format_address(entry.address), interface=entry.interface)
+            self.bindings.remove(entry, "purged")
+        ours = self.client.purged(arrival, prefix)
+        return len(mine) + ours + sum(drop(arrival, prefix) for drop in self.resolutions)
+
+    def _entries(self, arrival: Arrival, prefix: Prefix) -> list[Binding]:
+        """Those that the sender has registered or that were learned from it; of a server of ours, all that was learned."""
+        name, outer, packet = arrival.name, arrival.fact.outer_source, arrival.packet
+        nbma = arrival.tunnel.remote or outer
+        found = [
+            entry
+            for entry in self.bindings.at(name, nbma)
+            if entry.source is not Source.STATIC and prefix.covers(entry.address) and self._owns(entry, packet)
+        ]
+        if self.client.is_server(name, nbma):
+            learned = (one for one in self.bindings.inside(name, prefix) if one.source is Source.LEARNED)
+            found += [one for one in learned if one not in found]
+        return found
+
+    def _owns(self, entry: Binding, packet: Packet) -> bool:
+        """Two clients behind one NAT have the same outer address, and may not purge each other's."""
+        return entry.address == packet.source or not entry.nat or entry.is_of(entry.nbma, packet.source_nbma)
+
+    def _reply(self, arrival: Arrival) -> None:
+        """RFC 2332 5.2.6: the same packet as a reply, also when nothing matched: the sender wants to hear that we have nothing."""
+        reply = evolve(arrival.packet, kind=Kind.PURGE_REPLY, hop_count=255)
+        reply = evolve(reply, extensions=self.gate.reply_extensions(arrival))
+        self.gate.send(arrival.name, arrival.fact.outer_source, reply)
+
+    # --- ours -------------------------------------------------------------------------------------------------------------
 
     def send(
-        self,
-        interface: str,
-        nbma: bytes,
-        destination: bytes,
-        prefixes: Iterable[Prefix],
-        *,
-        code: int = 0,
-        reply: bool = False,
+        self, interface: str, nbma: bytes, destination: bytes, prefixes: Iterable[Prefix], *, reply: bool = False
     ) -> None:
-        """A purge request to `destination` (overlay) by `nbma`. `reply` False: none is wanted (N)."""
+        """A request to `destination` (overlay) by `nbma`. `reply` False: none is wanted."""
+        node = self.node
+        own, own_nbma = node.own(interface, afi_of(destination)), node.nbma(interface)
+        cies = tuple(Cie(prefix_length=prefix.length, protocol=prefix.network) for prefix in prefixes)
+        if not own or not own_nbma or not cies:
+            return
+        packet = Packet(
+            Kind.PURGE_REQUEST,
+            own_nbma,
+            own,
+            destination,
+            node.request_id(),
+            0 if reply else Flag.NO_REPLY,
+            cies,
+            self.gate.request_extensions(nat=None),
+        )
+        self.gate.send(interface, nbma, packet)
+
+    def _gone(self, entry: Binding, reason: str) -> None:
+        """A binding that was given out has ended before its time."""
+        if reason in _BEFORE_TIME:
+            for interface, nbma, overlay in entry.told:
+                self.send(interface, nbma, overlay, (Prefix.host(entry.address),))
+
+
+def _prefix_of(packet: Packet, cie: Cie) -> Prefix:
+    """RFC 2332 5.2.5; 0xFF and 0 say a host."""
+    address = cie.protocol or packet.source
+    bits = len(address) * 8
+    return Prefix.of(address, cie.prefix_length if 0 < cie.prefix_length <= bits else bits)

@@ -82,10 +82,10 @@ class Ways:
 
     def _own(self, vrf: str, address: bytes) -> Way:
         """Ours: the prefix of the interface that it is on, unless that is in a network itself (there each is its own)."""
-        for name, interface in self.node.interfaces.items():
-            row = interface.addresses.get(address)
-            if row is not None and interface.vrf == vrf and not interface.row.network_id:
-                return Way(Where.OWN, Prefix.of(address, row.length), name)
+        for name in self.node.interfaces.own(vrf, address):
+            interface = self.node.interfaces[name]
+            if not interface.row.network_id:
+                return Way(Where.OWN, Prefix.of(address, interface.addresses[address].length), name)
         return Way(Where.OWN, Prefix.host(address))
 
     def _routed(self, prefix: Prefix, route: Candidate, address: bytes) -> Way:
@@ -145,15 +145,13 @@ class Ways:
         known = self.registered(vrf, overlay)
         if known is not None and known.nbma != nbma:
             return "it is registered by another NBMA address"
-        for name in node.members(node.network(interface)):
-            assigned = node.overlays.get((name, overlay))
-            if assigned is not None and assigned.transport != nbma:
+        network = node.network(interface)
+        for name, assigned in node.overlays.at(overlay).items():
+            if node.network(name) == network and assigned.transport != nbma:
                 return "IKEv2 has assigned it to another peer"
-            family = node.family(name, Prefix.host(overlay).afi)
-            served = {server.address: server.nbma for server in family.nhs}
-            served.update((one.address, one.nbma) for one in family.maps)
-            if served.get(overlay, nbma) not in (nbma, b""):
-                return "it is a server of ours"
+        family = node.family(interface, Prefix.host(overlay).afi)
+        if any(server.address == overlay and server.nbma not in (b"", nbma) for server in family.nhs):
+            return "it is a server of ours"
         return self._attached_elsewhere(vrf, overlay, nbma)
 
     def _attached_elsewhere(self, vrf: str, overlay: bytes, nbma: bytes) -> str:

@@ -79,6 +79,7 @@ class Directory:
     answer: object = field(factory=c.Grant)
     refusal: c.Refusal | None = None
     refuse_child: c.Refusal | None = None
+    refuse_called: c.Refusal | None = None
     refuse_peer: c.Refusal | None = None
     asked: list = field(factory=list)
     reserved: set[int] = field(factory=set)
@@ -105,6 +106,9 @@ class Directory:
     def authorise(self, number, request):
         self.asked.append(request)
         return self.answer
+
+    def called(self, number, terms, identity, certificate):
+        return self.refuse_called or terms
 
     def child(self, number, ends, own, far, mode):
         self.asked.append((own, far, mode))

@@ -28,7 +28,7 @@ from stack.lab.namespace import Namespace, World
 from tests.interop.nodes import Node
 from tests.interop.pes import ip
 
-__all__ = ["Gre", "Nbma", "config", "host_pings", "nbma", "overlay", "ttls", "until"]
+__all__ = ["Gre", "Nbma", "Probe", "config", "host_pings", "nbma", "overlay", "ttls", "until"]
 
 T = TypeVar("T")
 
@@ -204,6 +204,40 @@ class Nbma:
                     at = divmod(int(one.at * 1_000_000), 1_000_000)
                     file.write(_RECORD.pack(*at, len(one.frame), len(one.frame)) + one.frame)
         return path
+
+
+# --- somebody who speaks NHRP and nothing else ---------------------------------------------------------------------------------
+
+
+class Probe:
+    """A host on the bridge, 192.0.2.N, that sends GRE as it is told. What it gets is among the bridge's packets."""
+
+    def __init__(self, cloud: Nbma, number: int, *, key: int | None = 42) -> None:
+        self.cloud = cloud
+        self.number = number
+        self._key = b"" if key is None else key.to_bytes(4)
+        namespace = cloud.attach(f"probe{number}")
+        namespace.address("eth0", f"{nbma(number)}/24")
+        self._socket = namespace.socket(socket.AF_INET, socket.SOCK_RAW, GRE)
+
+    def send(self, to: int, octets: bytes, *, protocol: int = NHRP) -> None:
+        head = struct.pack(">HH", 0x2000 if self._key else 0, protocol) + self._key
+        self._socket.sendto(head + octets, (nbma(to), 0))
+
+    def ask(self, to: int, octets: bytes, answer: Kind, *, within: float = 10.0) -> Gre:
+        """Send NHRP, and the first packet of kind `answer` that then comes here."""
+        since = self.cloud.mark()
+        self.send(to, octets)
+        found = until(lambda: self.cloud.nhrp(answer, since=since, destination=nbma(self.number)), within=within)
+        return found[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
 
 
 # --- our configurations ------------------------------------------------------------------------------------------------------

@@ -661,7 +661,7 @@ class Engine:
             protected[name] = found.protection() if found is not None else None
             keys.add(SaKey(name))
             keys |= self._sas.get(name, set())
-            if found is not None and not found.remote:
+            if found is not None and found.profile and not found.remote:
                 claimed = L3VPN_TUNNEL if name == self.l3vpn_tunnel() else name
                 keys |= {SaKey(name, transport) for transport in self.endpoints.transports(claimed)}
         changed: dict[SaKey, Any] = {}

@@ -70,6 +70,7 @@ class Drop(Enum):
     UNKNOWN_ENDPOINT = "outer source is no known endpoint"
     NO_IP_HERE = "unlabelled IP on a tunnel that carries none"
     PROTECTED = "protected, no security association"
+    NHRP_OFF = "NHRP by an interface that is in no NHRP network"
     # ESP
     ESP_MALFORMED = "malformed ESP packet"
     ESP_UNKNOWN = "ESP packet of an unknown SPI"

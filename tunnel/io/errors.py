@@ -126,8 +126,8 @@ def answer_echo(packet: bytes) -> bytes | None:
 
 
 def header_of(packet: bytes | bytearray) -> bytes:
-    """The IP header alone, as a Hairpin carries it."""
-    return bytes(packet[:40]) if packet[0] >> 4 == 6 else bytes(packet[: (packet[0] & 15) * 4])
+    """The IP header and the eight octets behind it, as a Hairpin carries them: ports, or what an ICMP error quotes too."""
+    return bytes(packet[:48]) if packet[0] >> 4 == 6 else bytes(packet[: (packet[0] & 15) * 4 + 8])
 
 
 def reseal4(packet: bytearray) -> None:

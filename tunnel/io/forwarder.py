@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from attrs import define, field
 
-from stack.addr import DEFAULT_VRF
-from stack.events import SCOPE_ETHERNET, Fact, Interface, InterfaceKind
+from stack.addr import DEFAULT_VRF, Prefix
+from stack.events import SCOPE_ETHERNET, Fact, Interface, InterfaceKind, RoutesUsed, SendNhrp
 from stack.net import Port
 from stack.tables import Tables
 from stack.tables.adjacency import AdjacencyKind
@@ -15,6 +15,7 @@ from tunnel.io.batch import Arena
 from tunnel.io.counters import Counters, CountersSnapshot
 from tunnel.io.inlet import Inlet
 from tunnel.io.labels import Labels
+from tunnel.io.nhrp import NhrpOut
 from tunnel.io.opening import EspReader
 from tunnel.io.path import Path
 from tunnel.io.ports import OpenRaw, Outlets
@@ -42,6 +43,7 @@ class Forwarder:
     path: Path = field(init=False)
     labels: Labels = field(init=False)
     tunnels: Tunnels = field(init=False)
+    nhrp: NhrpOut = field(init=False)
     arena: Arena = field(factory=Arena, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -49,6 +51,7 @@ class Forwarder:
         self.path = Path(self.tables, self.outlets, self.counters, self.post, self.now, self.arena)
         self.labels = Labels(self.path)
         self.tunnels = Tunnels(self.path, self.labels)
+        self.nhrp = NhrpOut(self.path)
         self.path.changed = self._changed
 
     def _changed(self) -> None:
@@ -81,7 +84,10 @@ class Forwarder:
 
     def remove_attachment(self, name: str) -> None:
         """The port is the caller's to close, after this."""
-        self.path.inlets.pop(name, None)
+        inlet = self.path.inlets.pop(name, None)
+        if inlet is not None:
+            inlet.harvest(self.counters.labels)
+            inlet.clear()
         port = self.outlets.attachments.pop(name, None)
         if port is not None:
             self.outlets.forget(port)
@@ -97,7 +103,8 @@ class Forwarder:
             self.outlets.forget(port)
 
     def gre(self, port: Port) -> Reader:
-        """The raw socket of protocol 47."""
+        """The raw socket of protocol 47, by which NHRP leaves too."""
+        self.nhrp.port = port
         return GreReader(port, self.path, self.labels, self.arena, self.tunnels)
 
     def mpls_in_ip(self, port: Port) -> Reader:
@@ -107,6 +114,14 @@ class Forwarder:
     def esp(self, port: Port, *, udp: bool = False) -> Reader:
         """The raw socket of protocol 50, or (`udp`) the one that gets ESP in UDP."""
         return EspReader(port, self.path, self.labels, self.arena, self.tunnels, udp)
+
+    def send_nhrp(self, fact: SendNhrp) -> None:
+        """Out by the tunnel that it names, or dropped and counted."""
+        self.path.refresh()
+        self.nhrp.send(fact)
+
+    def routes_used(self, request: RoutesUsed) -> frozenset[Prefix]:
+        return self.path.used(request.vrf, request.prefixes)
 
     def label_octets(self) -> Mapping[int, int]:
         """Octets that came under each label, since the start."""

@@ -9,6 +9,7 @@ from attrs import define, field
 from stack.events import Ingress
 from stack.tables.fib import Fib
 from tunnel.io.rewrite import Rewrite
+from tunnel.io.usage import Usage
 
 __all__ = ["MAX_FLOWS", "Arrival", "Flows", "Inlet", "LabelFlow"]
 
@@ -20,7 +21,8 @@ MAX_FLOWS = 8192
 class Flows:
     """What one ingress has sent into one VRF: destination -> rewrite. Valid while the FIB's generation stands.
 
-    `fixed`: where everything goes, whatever its destination (a label that is popped and sent on).
+    `fixed`: where everything goes, whatever its destination (a label that is popped and sent on). `usage` is told what is
+    forgotten.
     """
 
     vrf: str
@@ -29,19 +31,20 @@ class Flows:
     fixed: Rewrite | None = None
     four: dict[int, Rewrite] = field(factory=dict)
     six: dict[bytes, Rewrite] = field(factory=dict)
+    usage: Usage | None = None
 
     def clear(self) -> None:
+        if self.usage is not None:
+            self.usage.harvest(self.vrf, self.four, self.six)
         self.four.clear()
         self.six.clear()
 
     def learn(self, destination: bytes, rewrite: Rewrite) -> None:
+        if len(self.four) >= MAX_FLOWS or len(self.six) >= MAX_FLOWS:
+            self.clear()
         if len(destination) == 4:
-            if len(self.four) >= MAX_FLOWS:
-                self.four.clear()
             self.four[int.from_bytes(destination)] = rewrite
         else:
-            if len(self.six) >= MAX_FLOWS:
-                self.six.clear()
             self.six[destination] = rewrite
 
 

@@ -9,12 +9,22 @@ TTL of a popped label caps the one of the packet under it, so that a peer which 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import define, field
 
 from stack.addr import Prefix
-from stack.events import AdjacencyKey, Fact, Hairpin, Ingress, Interface, InterfaceKind, NeighbourUnresolved
+from stack.events import (
+    AdjacencyKey,
+    Fact,
+    Hairpin,
+    Ingress,
+    Interface,
+    InterfaceKind,
+    NeighbourUnresolved,
+    NhrpReceived,
+    SendNhrp,
+)
 from stack.tables import Tables
 from stack.tables.adjacency import AdjacencyKind
 from stack.tables.fib import Leaf, LeafKind
@@ -27,16 +37,17 @@ from tunnel.io.ports import Outlets
 from tunnel.io.resolve import Refusal, Resolver
 from tunnel.io.rewrite import VNET, Rewrite, key4, key6
 from tunnel.io.sealing import NotSealed, Seals
+from tunnel.io.usage import Usage
 from tunnel.wire import icmp, ipv4, ipv6, tcp
 
-__all__ = ["FACT_RATE", "ICMP_BURST", "ICMP_RATE", "Path"]
+__all__ = ["FACT_RATE", "ICMP_BURST", "ICMP_RATE", "NHRP_RATE", "Path"]
 
 ICMP_RATE, ICMP_BURST = 100, 50
 """ICMP errors a second and at once, of each kind in each VRF (RFC 1812 4.3.2.8, RFC 4443 2.4 f): a scan that has no
 route must not cost others their path MTU discovery."""
 
-FACT_RATE = 500
-"""Facts a second, and at once, of each kind from each interface."""
+FACT_RATE, NHRP_RATE = 500, 10_000
+"""Facts a second, and at once, of each kind from each interface; NHRP packets, of which a hub gets as many as it has spokes."""
 
 MAX_WAITING, WAIT = 256, 3.0
 """Packets that wait for a neighbour's MAC, one each (RFC 1122 2.3.2.2), and for how many seconds."""
@@ -67,12 +78,15 @@ class Path:
     waiting: dict[AdjacencyKey, tuple[float, bytes, Arrival]] = field(factory=dict, init=False, repr=False)
     _errors: Budgets = field(init=False)
     _facts: Budgets = field(init=False)
+    _nhrp: Budgets = field(init=False)
+    usage: Usage = field(factory=Usage, init=False)
 
     def __attrs_post_init__(self) -> None:
         seals = Seals(self.arena, self.outlets, self.counters, self.now, self.punt)
         self.resolver = Resolver(self.tables, self.outlets, self.counters, seals)
         self._errors = Budgets(ICMP_RATE, ICMP_BURST, self.now)
         self._facts = Budgets(FACT_RATE, FACT_RATE, self.now)
+        self._nhrp = Budgets(NHRP_RATE, NHRP_RATE, self.now)
 
     # --- caches -----------------------------------------------------------------------------------------------------------
 
@@ -120,7 +134,7 @@ class Path:
         flows = inlet.flows.get(vrf)
         if flows is None:
             fib = self.tables.fib.get(vrf)
-            flows = inlet.flows[vrf] = Flows(vrf, fib, fib.generation if fib is not None else 0)
+            flows = inlet.flows[vrf] = Flows(vrf, fib, fib.generation if fib is not None else 0, usage=self.usage)
         return flows
 
     def host_inlet(self, vrf: str) -> Inlet:
@@ -235,7 +249,9 @@ class Path:
         if arrival.local and not arrival.quiet and rewrite.adjacency.kind is AdjacencyKind.HOST and not rewrite.labels:
             self.drop(Drop.HOST_LOOP, arrival)
             return
-        if not arrival.local:
+        if arrival.local:
+            self.usage.note(arrival.vrf, destination)
+        else:
             self.flows(arrival.inlet, arrival.vrf).learn(destination, rewrite)
         self.emit(out, rewrite, packet, arrival)
 
@@ -468,12 +484,23 @@ class Path:
 
     def punt(self, fact: Fact, interface: str) -> bool:
         """Post a fact if the budget of its kind and interface allows it; whether it did."""
-        if self._facts.take((type(fact), interface)):
+        if self.affords(fact, interface):
             self.counters.note(Slow.PUNTED)
             self.post(fact)
             return True
+        return False
+
+    def affords(self, fact: Fact, interface: str) -> bool:
+        """Whether the budget of a fact's kind and interface allows one more; if not, that is counted."""
+        budget = self._nhrp if isinstance(fact, NhrpReceived | SendNhrp) else self._facts
+        if budget.take((type(fact), interface)):
+            return True
         self.counters.drop(Drop.PUNT_BUDGET, interface)
         return False
+
+    def used(self, vrf: str, prefixes: Iterable[Prefix]) -> frozenset[Prefix]:
+        """Which of `prefixes` packets of `vrf` went to since they were asked about last."""
+        return self.usage.ask(vrf, prefixes, (inlet.flows.get(vrf) for inlet in self.inlets.values()))
 
 
 def capped(packet: bytes, cap: int) -> bytes:

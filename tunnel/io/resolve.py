@@ -127,7 +127,7 @@ class Resolver:
         bundle = self.tables.sad.get(adjacency.sa) if adjacency.sa is not None else None
         if bundle is None or bundle.outbound is None or adjacency.kind is not AdjacencyKind.GRE:
             return Refusal(Drop.PROTECTED, interface)
-        queue = self.seals.of(bundle, adjacency)
+        queue = self.seals.of(bundle, adjacency.ttl)
         mss, hairpin = self._by_ingress(ingress, interface)
         tally = self.counters.out_of(interface)
         made = Rewrite(adjacency, labels, queue.send_one, queue.name, 0, tally, mss, hairpin, stacked, queue)

@@ -14,7 +14,6 @@ from attrs import define, field
 
 from stack.events import Fact, SaKey, SaSoft
 from stack.net import Port
-from stack.tables.adjacency import Adjacency
 from stack.tables.sad import Bundle, SadTable
 from tunnel.io.batch import HEAD, Arena, SendQueue
 from tunnel.io.counters import Counters, Drop
@@ -147,10 +146,10 @@ class Seals:
     _queues: dict[SaKey, SealQueue] = field(factory=dict, init=False)
     """Bounded by the rewrites that are remembered."""
 
-    def of(self, bundle: Bundle, adjacency: Adjacency) -> SealQueue:
+    def of(self, bundle: Bundle, ttl: int = 255) -> SealQueue:
         queue = self._queues.get(bundle.key)
-        if queue is None or queue.bundle is not bundle or queue.ttl != adjacency.ttl:
-            queue = self._queues[bundle.key] = SealQueue(-1, bundle=bundle, seals=self, ttl=adjacency.ttl)
+        if queue is None or queue.bundle is not bundle or queue.ttl != ttl:
+            queue = self._queues[bundle.key] = SealQueue(-1, bundle=bundle, seals=self, ttl=ttl)
         return queue
 
     def forget(self, sad: SadTable) -> None:

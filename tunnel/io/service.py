@@ -28,10 +28,12 @@ from stack.events import (
     NeighbourPacket,
     NeighbourUnresolved,
     NhrpReceived,
+    RoutesUsed,
     SaMoved,
     SaSoft,
     SaUnknown,
     SendNeighbourPacket,
+    SendNhrp,
     Synced,
     Topic,
     TunnelProtected,
@@ -63,7 +65,7 @@ PRODUCES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
     {HostPortState, Hairpin, NhrpReceived, NeighbourUnresolved, NeighbourPacket, SaSoft, SaMoved, SaUnknown}
 )
 CONSUMES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
-    {InterfaceState, VrfState, AdjacencyState, TunnelProtected, SendNeighbourPacket}
+    {InterfaceState, VrfState, AdjacencyState, TunnelProtected, SendNeighbourPacket, SendNhrp}
 )
 
 
@@ -126,6 +128,7 @@ class ForwarderService(ServiceShell):
 
     async def begin(self) -> None:
         self.seat.serve(LabelCounters, lambda _: self.forwarder.label_octets())
+        self.seat.serve(RoutesUsed, self.forwarder.routes_used)
         self.seat.subscribe(*CONSUMES)
         self._settle()
         self.seat.synced(HostPortState)
@@ -133,6 +136,8 @@ class ForwarderService(ServiceShell):
     def receive(self, message: Message) -> None:
         if isinstance(message, SendNeighbourPacket):
             self._send_neighbour_packet(message)
+        elif isinstance(message, SendNhrp):
+            self.forwarder.send_nhrp(message)
         elif isinstance(message, Delta | Synced) and message.topic is not AdjacencyState:
             self._dirty = True
             if message.topic is TunnelProtected and isinstance(message, Delta):
@@ -300,8 +305,8 @@ SERVICE = ServiceSpec(
     factory=ForwarderService,
     produces=PRODUCES,
     consumes=CONSUMES,
-    optional=frozenset({SendNeighbourPacket, AdjacencyState, TunnelProtected}),
-    serves=frozenset({LabelCounters}),
+    optional=frozenset({SendNeighbourPacket, SendNhrp, AdjacencyState, TunnelProtected}),
+    serves=frozenset({LabelCounters, RoutesUsed}),
     commands=COMMANDS,
     samples=lambda service: samples(service.forwarder.snapshot()),
     rank=20,

@@ -88,8 +88,11 @@ class Tunnels:
             reason = _WHY.get(error.rfc, Drop.GRE_HEADER)
             self.path.counters.drop(reason, self._name(outer))
             return
-        row = self._match(outer, GRE, packet.key)
+        row = self._match(outer, GRE, packet.key, nhrp=packet.protocol == gre.NHRP)
         if row is None:
+            return
+        if packet.protocol == gre.NHRP:
+            self._nhrp(packet.payload, row, outer)
             return
         if packet.sequence is not None and self._is_old(row.interface, outer.source, packet.sequence):
             self.path.counters.drop(Drop.GRE_SEQUENCE, row.interface)
@@ -107,13 +110,17 @@ class Tunnels:
             return
         row = self.path.tables.receptions.get(name)
         endpoint = sa.key.remote or source
-        refused = _refused(row, packet.key, endpoint)
+        nhrp = packet.protocol == gre.NHRP
+        refused = _refused(row, packet.key, endpoint, anybody=nhrp and self._in_network(name))
         if row is None or refused is not None:
             counters.drop(refused or Drop.NOT_OURS, name)
             return
         interface = self.path.tables.interfaces.get(name)
         if interface is not None and not interface.up:
             counters.drop(Drop.INTERFACE_DOWN, name)
+            return
+        if nhrp:
+            self._nhrp(packet.payload, row, _Outer(endpoint, row.local), sa.child)
             return
         if packet.sequence is not None and self._is_old(name, endpoint, packet.sequence):
             counters.drop(Drop.GRE_SEQUENCE, name)
@@ -131,15 +138,19 @@ class Tunnels:
         if row is not None:
             self._carry(gre.MPLS, payload, row, outer)
 
-    def _match(self, outer: _Outer, protocol: int, key: int | None) -> Reception | None:
-        """The reception that admits this packet; None if there is none, the nearest miss counted."""
+    def _match(self, outer: _Outer, protocol: int, key: int | None, *, nhrp: bool = False) -> Reception | None:
+        """The reception that admits this packet; None if there is none, the nearest miss counted.
+
+        A spoke registers before anybody has heard of it: NHRP, and nothing else, may come to a multipoint interface of an NHRP
+        network from an endpoint that is not known.
+        """
         found: list[Reception] = []
         reason, name = Drop.NOT_OURS, "gre" if protocol == GRE else "mpls-in-ip"
         rows = [row for row in self.path.tables.receptions if row.local == outer.destination]
         for why, keep in (
             (Drop.TUNNEL_PROTOCOL, lambda row: protocol in row.protocols),
             (Drop.GRE_KEY, lambda row: row.gre_key == key),
-            (Drop.UNKNOWN_ENDPOINT, lambda row: row.sources is None or outer.source in row.sources),
+            (Drop.UNKNOWN_ENDPOINT, lambda row: self._is_known(row, outer.source, nhrp=nhrp)),
         ):
             found = [row for row in rows if keep(row)]
             if not found and rows:
@@ -160,6 +171,26 @@ class Tunnels:
             return None
         return row
 
+    def _is_known(self, row: Reception, source: bytes, *, nhrp: bool) -> bool:
+        if row.sources is None or source in row.sources:
+            return True
+        return nhrp and not row.point_to_point and self._in_network(row.interface)
+
+    def _in_network(self, name: str) -> bool:
+        interface = self.path.tables.interfaces.get(name)
+        return interface is not None and interface.row.network_id != 0
+
+    def _nhrp(self, payload: bytes, row: Reception, outer: _Outer, sa: int = 0) -> None:
+        """Never remembered: that NHRP may come from there admits no data."""
+        path = self.path
+        if not self._in_network(row.interface):
+            path.counters.drop(Drop.NHRP_OFF, row.interface)
+            return
+        tally = path.counters.into(row.interface)
+        tally[0] += 1
+        tally[1] += len(payload)
+        path.punt(NhrpReceived(row.interface, row.vrf, outer.source, outer.destination, sa, payload), row.interface)
+
     def _carry(self, protocol: int, payload: bytes, row: Reception, outer: _Outer, sa: int = 0) -> None:
         """What is inside, by its protocol type. There is no branch back to `gre`: one tunnel is taken off, no more."""
         path = self.path
@@ -178,9 +209,6 @@ class Tunnels:
                 path.drop(Drop.NOT_IP, arrival)
             else:
                 path.ip(payload, arrival)
-        elif protocol == gre.NHRP:
-            fact = NhrpReceived(row.interface, row.vrf, outer.source, outer.destination, sa, payload)
-            path.punt(fact, row.interface)
         else:
             path.drop(Drop.LABEL_MULTICAST if protocol == gre.MPLS_MULTICAST else Drop.GRE_PROTOCOL, arrival)
 
@@ -224,9 +252,9 @@ def _outer(octets: bytes) -> tuple[_Outer | None, bytes]:
     return _Outer(octets[12:16], octets[16:20]), octets[header:]
 
 
-def _refused(row: Reception | None, key: int | None, endpoint: bytes) -> Drop | None:
-    """Why the reception of an SA's tunnel does not take what came out of ESP from `endpoint`. A point-to-point tunnel has the
-    peer that the SA has proved, wherever a NAT lets it come from."""
+def _refused(row: Reception | None, key: int | None, endpoint: bytes, *, anybody: bool) -> Drop | None:
+    """Why the reception of an SA's tunnel does not take what came out of ESP from `endpoint` (`anybody`: which need not be
+    known). A point-to-point tunnel has the peer that the SA has proved, wherever a NAT lets it come from."""
     if row is None:
         return Drop.NOT_OURS
     if not row.protected:
@@ -235,7 +263,8 @@ def _refused(row: Reception | None, key: int | None, endpoint: bytes) -> Drop | 
         return Drop.TUNNEL_PROTOCOL
     if row.gre_key != key:
         return Drop.GRE_KEY
-    if not row.point_to_point and row.sources is not None and endpoint not in row.sources:
+    known = anybody or row.point_to_point or row.sources is None or endpoint in row.sources
+    if not known:
         return Drop.UNKNOWN_ENDPOINT
     return None
 

@@ -209,14 +209,13 @@ class Authenticate(Task):
             sa.child_refused(self.terms.key, reason)
             return
         found = accept(sa, self.wanted, payloads, auth=True)
+        if isinstance(found, Failure):
+            self._undo(sa, found.reason)
+            return
         assert sa.peer is not None
         terms = sa.directory.called(sa.number, self.terms, sa.peer, sa.certificate)
-        if isinstance(found, Failure) or isinstance(terms, Refusal):
-            reason = found.reason if isinstance(found, Failure) else terms.reason
-            sa.log("CHILD_SA answer refused", "warning", reason=reason)
-            sa.submit(DeleteChild(self.spi, unknown=True))
-            self.spi = 0
-            sa.child_refused(self.terms.key, reason)
+        if isinstance(terms, Refusal):
+            self._undo(sa, terms.reason)
             return
         agreed, peer_spi = found
         context = sa.context
@@ -226,6 +225,14 @@ class Authenticate(Task):
         child = sas.make(sa, terms, agreed, keys, self.spi, peer_spi, ours=True)
         sas.install(sa, child)
         sas.carry(sa, child)
+
+    def _undo(self, sa: Core, reason: str) -> None:
+        """The peer holds a CHILD_SA, and we do not."""
+        assert self.terms is not None
+        sa.log("CHILD_SA answer refused", "warning", reason=reason)
+        sa.submit(DeleteChild(self.spi, unknown=True))
+        self.spi = 0
+        sa.child_refused(self.terms.key, reason)
 
 
 _CHILD_ONLY = {NotifyKind.INTERNAL_ADDRESS_FAILURE, NotifyKind.FAILED_CP_REQUIRED}

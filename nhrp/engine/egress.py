@@ -1,0 +1,452 @@
+"""Resolutions that we answer: the destination leaves the NHRP network here.
+
+    request --> the requester's tunnel is wanted, the label too --> both there: reply, straight to the requester
+                                                               --> not in time: reply by the way that the request came
+
+What is answered is remembered for as long as the requester may believe it: the tunnel and the label are wanted until then, and
+if it ceases to be true the requester hears of it (RFC 2332 5.2.5: a station "MUST" purge what it has told and is no longer so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+
+from attrs import define, evolve, field
+
+from nhrp.engine.client import Client
+from nhrp.engine.gate import Gate
+from nhrp.engine.nat import nat_cies
+from nhrp.engine.node import Arrival, Node
+from nhrp.engine.reach import Reach, Reached
+from nhrp.engine.requester import SHORTEST
+from nhrp.engine.transit import Question, Transit, scope_of
+from nhrp.engine.ways import Addresses, Ways, Where
+from nhrp.wire.mpls import FecLabel, MplsBinding, NextHopLabel, Role, mpls_extension
+from nhrp.wire.packet import Cie, CieCode, Extension, ExtensionKind, Flag, Kind, Packet
+from stack.addr import Fec, Prefix, PrefixFec, VrfFec
+from stack.claims import Slot
+from stack.events import AdjacencyKey, LabelRequest, LabelRow, LabelWanted
+
+__all__ = ["LABEL_WITHIN", "PURGE_RETRIES", "TUNNEL_WITHIN", "Egress", "Record", "Stage"]
+
+TUNNEL_WITHIN = 10.0
+"""Seconds that a reply waits for the tunnel to the requester."""
+
+LABEL_WITHIN = 5.0
+"""Seconds that it waits for a label."""
+
+PURGE_RETRIES = (1.0, 2.0, 4.0)
+"""Seconds between a purge and its repetition, until it is answered."""
+
+MAX_PURGES = 4_096
+"""Purges that wait for their answer; beyond that they are sent once."""
+
+RECHECKS = 1_000
+
+
+class Stage(Enum):
+    LABEL = "waits for its label"
+    TUNNEL = "waits for the tunnel"
+    ANSWERED = "answered"
+
+
+@define(eq=False)
+class Record:
+    """`prefix`: what was (or will be) answered, part of the route `matched`. `overlay`, `nbma`, `claimed`: the requester.
+    `tunnel`: a tunnel to it is wanted."""
+
+    number: int
+    question: Question
+    overlay: bytes
+    nbma: bytes
+    claimed: bytes
+    prefix: Prefix
+    matched: Prefix
+    fec: Fec | None
+    tunnel: bool
+    since: float
+    expires: float
+    stage: Stage = Stage.LABEL
+    label: int | None = None
+    reached: Reached = Reached("", usable=False)
+
+    @property
+    def key(self) -> tuple[int, bytes, str, Prefix]:
+        network = self.question.arrival.interface.row.network_id
+        return network, self.overlay, self.question.vrf, self.prefix
+
+    @property
+    def request(self) -> Packet:
+        return self.question.arrival.packet
+
+    @property
+    def interface(self) -> str:
+        return self.question.arrival.name
+
+
+@define(eq=False)
+class _Purge:
+    packet: Packet
+    interface: str
+    nbma: bytes
+    tries: int = 0
+
+
+@define(eq=False)
+class Egress:
+    """`others`: entries that other parts hold against the same limit. Bounded by cache_limit."""
+
+    node: Node
+    gate: Gate
+    ways: Ways
+    reach: Reach
+    client: Client
+    transit: Transit
+    others: Callable[[], int] = lambda: 0
+    records: dict[int, Record] = field(factory=dict)
+    _by_key: dict[tuple[int, bytes, str, Prefix], Record] = field(factory=dict)
+    _by_fec: dict[Fec, dict[int, None]] = field(factory=dict)
+    _addresses: Addresses = field(factory=Addresses)
+    _doubtful: dict[int, None] = field(factory=dict)
+    _purges: dict[int, _Purge] = field(factory=dict)
+
+    # --- questions ------------------------------------------------------------------------------------------------------------
+
+    def asked(self, question: Question) -> None:
+        node, packet = self.node, question.arrival.packet
+        nbma = self._nbma(question.arrival)
+        prefix = self._prefix(question)
+        network = question.arrival.interface.row.network_id
+        old = self._by_key.get((network, packet.source, question.vrf, prefix))
+        if old is not None and old.request.request_id == packet.request_id and old.nbma == nbma:
+            self._again(old, question)
+            return
+        if fault := self._objection(question.arrival, nbma):
+            self.transit.nak(question.arrival, CieCode.PROHIBITED, fault)
+            return
+        if old is None and len(self.records) + self.others() >= node.config.cache_limit:
+            self.transit.nak(question.arrival, CieCode.INSUFFICIENT_RESOURCES, "cache-limit")
+            return
+        stable = bool(packet.flags & Flag.STABLE_SOURCE) and packet.cies[0].holding_time > 0
+        record = self._record(question, nbma, prefix, stable=stable)
+        self._enter(record)
+        if old is not None:
+            self._remove(old)  # after the new one holds what both need
+            self._by_key[record.key] = record
+        self._advance(record)
+
+    def _again(self, record: Record, question: Question) -> None:
+        """The same request once more: its answer is on the way, or was lost."""
+        self.node.count("resolution requests repeated")
+        if record.stage is Stage.ANSWERED:
+            record.question = question
+            self._reply(record)
+
+    def _nbma(self, arrival: Arrival) -> bytes:
+        """Where the requester is: as a NAT shows it, if there is one."""
+        packet = arrival.packet
+        for cie in nat_cies(packet) or ():
+            if cie.nbma and cie.protocol == packet.source:
+                return cie.nbma
+        record = packet.extension(ExtensionKind.FORWARD_TRANSIT)
+        straight = record is not None and not record.octets
+        return arrival.fact.outer_source if straight else packet.source_nbma
+
+    def _prefix(self, question: Question) -> Prefix:
+        """Our route's prefix; of one that is too short, such as a default route's, the host alone."""
+        destination, prefix = question.arrival.packet.destination, question.way.prefix
+        return prefix if prefix.length >= SHORTEST[len(destination)] else Prefix.host(destination)
+
+    def _objection(self, arrival: Arrival, nbma: bytes) -> str:
+        """Why the requester is not where it says."""
+        overlay = arrival.packet.source
+        if len(nbma) != len(self.node.nbma(arrival.name)):
+            return "an NBMA address of another family"
+        if fault := self.ways.usurps(arrival.name, overlay, nbma):
+            return fault
+        adjacency = self.node.adjacencies.get(AdjacencyKey(arrival.name, overlay))
+        known = adjacency.transport if adjacency is not None else b""
+        if known and known != nbma and not self.reach.leads_to(overlay):
+            return "a route of ours leads to it by another NBMA address"
+        return ""
+
+    def _record(self, question: Question, nbma: bytes, prefix: Prefix, *, stable: bool) -> Record:
+        """RFC 2332 5.2.1, 6.2.1: only a requester that says it is stable (S), for more than no time, is remembered as one to be
+        reached (N06)."""
+        node, arrival = self.node, question.arrival
+        packet = arrival.packet
+        fec: Fec | None = None
+        if question.labelled:
+            whole = isinstance(question.fec, VrfFec) and question.fec.vrf == question.vrf
+            fec = question.fec if whole else PrefixFec(question.vrf, question.way.prefix)
+        holding_time = node.family(arrival.name, arrival.afi).holding_time
+        claimed = packet.source_nbma if packet.source_nbma != nbma else b""
+        return Record(
+            node.claimant(),
+            question,
+            packet.source,
+            nbma,
+            claimed,
+            prefix,
+            question.way.prefix,
+            fec,
+            stable,
+            node.now,
+            node.now + holding_time,
+        )
+
+    def _enter(self, record: Record) -> None:
+        """What it needs is wanted."""
+        node, number = self.node, record.number
+        self.records[number] = self._by_key[record.key] = record
+        self._addresses.add(record.question.vrf, record.request.destination, number)
+        node.timers.set(("answer-end", number), record.expires)
+        if record.fec is not None:
+            self._by_fec.setdefault(record.fec, {})[number] = None
+            scope = frozenset({scope_of(node, record.interface)})
+            request = LabelRequest(scope, vrf=record.question.vrf)
+            node.claims.hold(number, {Slot(LabelWanted, "", record.fec): request})
+            node.timers.set(("answer-label", number), node.now + LABEL_WITHIN)
+        if record.tunnel:
+            build = node.family(record.interface, record.question.arrival.afi).shortcut
+            record.reached = self.reach.hold(
+                number, record.interface, record.overlay, record.nbma, build=build, route=True
+            )
+            node.timers.set(("answer-tunnel", number), node.now + TUNNEL_WITHIN)
+
+    # --- answers --------------------------------------------------------------------------------------------------------------
+
+    def _advance(self, record: Record, *, late: bool = False) -> None:
+        """Answer, as soon as it can be. `late`: the tunnel has not come up in time."""
+        if record.stage is Stage.ANSWERED:
+            return
+        if record.fec is not None and record.label is None:
+            row = self.node.labels.get(record.fec)
+            if row is None:
+                return
+            if row.label is None:
+                self._refuse(record, row.reason or "no label")
+                return
+            record.label = row.label
+            self.node.timers.set(("answer-label", record.number), None)
+        record.stage = Stage.TUNNEL
+        if record.tunnel and not record.reached.usable and record.reached.coming and not late:
+            waits = ("answer-tunnel", record.number) in self.node.timers
+            if waits:
+                return
+        record.stage = Stage.ANSWERED
+        self.node.timers.set(("answer-tunnel", record.number), None)
+        # It is believed from now on, not from when it was asked.
+        record.expires = self.node.now + self._holding_time(record)
+        self.node.timers.set(("answer-end", record.number), record.expires)
+        self._reply(record)
+
+    def _holding_time(self, record: Record) -> int:
+        return self.node.family(record.interface, record.question.arrival.afi).holding_time
+
+    def _refuse(self, record: Record, reason: str) -> None:
+        """V08: no label is to be had."""
+        self.node.log("no label for a resolution", "warning", prefix=str(record.prefix), reason=reason)
+        self.transit.nak(record.question.arrival, CieCode.INSUFFICIENT_RESOURCES, "no label")
+        self._remove(record)
+
+    def _reply(self, record: Record) -> None:
+        node, arrival = self.node, record.question.arrival
+        packet = record.request
+        own, nbma = node.own(arrival.name, arrival.afi), node.nbma(arrival.name)
+        interface = node.interfaces.get(record.reached.interface) or arrival.interface
+        cie = Cie(
+            CieCode.OK,
+            record.prefix.length,
+            min(interface.mtu, 0xFFFF),
+            self._holding_time(record),
+            nbma,
+            own,
+        )
+        more: list[Extension] = []
+        if record.label is not None:
+            binding = MplsBinding(
+                Role.REPLY, fec=(FecLabel(0, (record.label,)),), next_hop=(NextHopLabel(0),)
+            )
+            more.append(mpls_extension(binding, node.config.oui))
+        public = self.client.public_nbma(arrival.name, arrival.afi)
+        nat = (Cie(prefix_length=len(own) * 8, nbma=public, protocol=own),) if public else ()
+        extensions = self.gate.reply_extensions(arrival, more, nat, cie)
+        reply = evolve(
+            packet,
+            kind=Kind.RESOLUTION_REPLY,
+            flags=packet.flags | Flag.STABLE,
+            cies=(cie,),
+            extensions=extensions,
+            hop_count=255,
+        )
+        if record.reached.usable:
+            self.gate.send(record.reached.interface, record.nbma, reply)
+            node.count("resolution replies sent straight")
+        else:
+            self.gate.send(arrival.name, arrival.fact.outer_source, reply)
+            node.count("resolution replies sent back")
+
+    # --- time and changes -----------------------------------------------------------------------------------------------------
+
+    def end(self, number: int) -> None:
+        """Timer `answer-end`: nobody believes it any more."""
+        record = self.records.get(number)
+        if record is not None:
+            self._remove(record)
+
+    def label_late(self, number: int) -> None:
+        """Timer `answer-label`."""
+        record = self.records.get(number)
+        if record is not None and record.label is None:
+            self._refuse(record, "no label in time")
+
+    def tunnel_late(self, number: int) -> None:
+        """Timer `answer-tunnel`."""
+        record = self.records.get(number)
+        if record is not None and record.stage is Stage.TUNNEL:
+            self._advance(record, late=True)
+
+    def reach_changed(self, number: int) -> None:
+        record = self.records.get(number)
+        if record is not None:
+            record.reached = self.reach.state(number)
+            self._advance(record)
+
+    def labels_changed(self, rows: Mapping[Fec, LabelRow | None]) -> None:
+        """LabelBound: answers that wait for one, and those whose label is another now."""
+        for fec, row in rows.items():
+            for number in list(self._by_fec.get(fec, ())):
+                record = self.records[number]
+                if record.stage is Stage.LABEL:
+                    self._advance(record)
+                elif row is None or row.label != record.label:
+                    self._take_back(record, "label changed")
+
+    def routes_changed(self, vrf: str, prefixes: Iterable[Prefix]) -> None:
+        for prefix in prefixes:
+            self._doubtful.update(dict.fromkeys(self._addresses.under(vrf, prefix)))
+
+    def doubt_all(self) -> None:
+        self._doubtful.update(dict.fromkeys(self.records))
+
+    def recheck(self, limit: int = RECHECKS) -> bool:
+        """Hold answers against what changed; whether some are left."""
+        while self._doubtful and limit:
+            limit -= 1
+            number = next(iter(self._doubtful))
+            del self._doubtful[number]
+            record = self.records.get(number)
+            if record is not None and (fault := self._fault(record)):
+                self._take_back(record, fault)
+        return bool(self._doubtful)
+
+    def _fault(self, record: Record) -> str:
+        """Why an answer is no longer true ('': it is)."""
+        node, question = self.node, record.question
+        network = node.network(record.interface)
+        if network != question.arrival.interface.row.network_id:
+            return "interface has left the network"
+        way = self.ways.find(question.vrf, record.request.destination)
+        if way.where is Where.NONE or way.within(network):
+            return "route gone"
+        if way.prefix != record.matched and way.prefix.length > record.prefix.length:
+            return "route is more specific now"
+        if record.matched.length > way.prefix.length and record.prefix.length < len(record.overlay) * 8:
+            return "route is less specific now"
+        return ""
+
+    # --- taken back -----------------------------------------------------------------------------------------------------------
+
+    def _take_back(self, record: Record, reason: str) -> None:
+        """It is no longer so: the requester is told, if it has been told before; else refused."""
+        self.node.count(f"answer taken back: {reason}")
+        if record.stage is not Stage.ANSWERED:
+            self.transit.nak(record.question.arrival, CieCode.NO_BINDING, "no longer so")
+        else:
+            self._purge(record)
+        self._remove(record)
+
+    def _purge(self, record: Record) -> None:
+        node, arrival = self.node, record.question.arrival
+        own, nbma = node.own(arrival.name, arrival.afi), node.nbma(arrival.name)
+        if record.reached.usable:
+            interface, to = record.reached.interface, record.nbma
+        else:
+            interface, to = arrival.name, arrival.fact.outer_source
+        if not own or not nbma or interface not in node.tunnels:
+            return
+        cie = Cie(prefix_length=record.prefix.length, protocol=record.prefix.network)
+        more = []
+        if record.label is not None:
+            # Prefixes of several VRFs may be alike; the label tells them apart.
+            binding = MplsBinding(Role.REPLY, fec=(FecLabel(0, (record.label,)),))
+            more.append(mpls_extension(binding, node.config.oui))
+        extensions = self.gate.request_extensions(more, None)
+        flags = Flag.NO_REPLY if node.stopping else 0
+        packet = Packet(
+            Kind.PURGE_REQUEST, nbma, own, record.overlay, node.request_id(), flags, (cie,), extensions
+        )
+        self.gate.send(interface, to, packet)
+        node.count("purges sent")
+        if not node.stopping and len(self._purges) < MAX_PURGES:
+            self._purges[packet.request_id] = _Purge(packet, interface, to)
+            node.timers.set(("purge", packet.request_id), node.now + PURGE_RETRIES[0])
+
+    def purge_due(self, request_id: int) -> None:
+        """Timer `purge`: it has not been answered."""
+        purge = self._purges.get(request_id)
+        if purge is None:
+            return
+        purge.tries += 1
+        if purge.tries >= len(PURGE_RETRIES) or purge.interface not in self.node.tunnels:
+            del self._purges[request_id]
+            return
+        self.node.timers.set(("purge", request_id), self.node.now + PURGE_RETRIES[purge.tries])
+        self.gate.send(purge.interface, purge.nbma, purge.packet)
+
+    def purge_replied(self, arrival: Arrival) -> bool:
+        """PURGE_REPLY: whether it is about a purge of ours."""
+        purge = self._purges.get(arrival.packet.request_id)
+        if purge is None or purge.packet.source != arrival.packet.source:
+            return False
+        del self._purges[arrival.packet.request_id]
+        self.node.timers.set(("purge", arrival.packet.request_id), None)
+        return True
+
+    def _remove(self, record: Record) -> None:
+        node, number = self.node, record.number
+        if self.records.pop(number, None) is None:
+            return
+        if self._by_key.get(record.key) is record:
+            del self._by_key[record.key]
+        if record.fec is not None:
+            users = self._by_fec.get(record.fec, {})
+            users.pop(number, None)
+            if not users:
+                self._by_fec.pop(record.fec, None)
+        self._addresses.remove(record.question.vrf, record.request.destination, number)
+        self._doubtful.pop(number, None)
+        node.claims.drop(number)
+        self.reach.drop(number)
+        for kind in ("answer-end", "answer-label", "answer-tunnel"):
+            node.timers.set((kind, number), None)
+
+    def clear(self, wanted: Callable[[Record], bool]) -> int:
+        """The operator's: those who were told hear of it."""
+        found = [record for record in self.records.values() if wanted(record)]
+        for record in found:
+            if record.stage is Stage.ANSWERED:
+                self._purge(record)
+            self._remove(record)
+        return len(found)
+
+    def stop(self) -> None:
+        self.clear(lambda _record: True)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records.values())
+
+    def __len__(self) -> int:
+        return len(self.records)
