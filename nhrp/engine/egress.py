@@ -19,7 +19,7 @@ from nhrp.engine.gate import Gate
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
 from nhrp.engine.reach import Reach, Reached
-from nhrp.engine.requester import SHORTEST
+from nhrp.engine.requester import SHORTEST, contested
 from nhrp.engine.transit import Question, Transit, scope_of
 from nhrp.engine.ways import Addresses, Ways, Where
 from nhrp.wire.mpls import FecLabel, MplsBinding, NextHopLabel, Role, mpls_extension
@@ -169,7 +169,7 @@ class Egress:
         known = adjacency.transport if adjacency is not None else b""
         if known and known != nbma and not self.reach.leads_to(overlay):
             return "a route of ours leads to it by another NBMA address"
-        return ""
+        return contested(self.ways, self.reach, arrival, overlay, nbma)
 
     def _record(self, question: Question, nbma: bytes, prefix: Prefix, *, stable: bool) -> Record:
         """RFC 2332 5.2.1, 6.2.1: only a requester that says it is stable (S), for more than no time, is remembered as one to be
@@ -266,9 +266,7 @@ class Egress:
         )
         more: list[Extension] = []
         if record.label is not None:
-            binding = MplsBinding(
-                Role.REPLY, fec=(FecLabel(0, (record.label,)),), next_hop=(NextHopLabel(0),)
-            )
+            binding = MplsBinding(Role.REPLY, fec=(FecLabel(0, (record.label,)),), next_hop=(NextHopLabel(0),))
             more.append(mpls_extension(binding, node.config.oui))
         public = self.client.public_nbma(arrival.name, arrival.afi)
         nat = (Cie(prefix_length=len(own) * 8, nbma=public, protocol=own),) if public else ()
@@ -385,9 +383,7 @@ class Egress:
             more.append(mpls_extension(binding, node.config.oui))
         extensions = self.gate.request_extensions(more, None)
         flags = Flag.NO_REPLY if node.stopping else 0
-        packet = Packet(
-            Kind.PURGE_REQUEST, nbma, own, record.overlay, node.request_id(), flags, (cie,), extensions
-        )
+        packet = Packet(Kind.PURGE_REQUEST, nbma, own, record.overlay, node.request_id(), flags, (cie,), extensions)
         self.gate.send(interface, to, packet)
         node.count("purges sent")
         if not node.stopping and len(self._purges) < MAX_PURGES:

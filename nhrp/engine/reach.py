@@ -102,9 +102,9 @@ class Reach:
         hold = self._holds.get(claimant)
         return hold.state if hold is not None else Reached("", usable=False, reason="nobody wants it")
 
-    def leads_to(self, overlay: bytes) -> bool:
-        """Whether anything held here makes a tunnel to it."""
-        return overlay in self._overlays
+    def leads_to(self, overlay: bytes) -> frozenset[bytes]:
+        """The NBMA addresses to which tunnels are held for it."""
+        return frozenset(self._holds[claimant].nbma for claimant in self._overlays.get(overlay, ()))
 
     # --- what changed ---------------------------------------------------------------------------------------------------
 

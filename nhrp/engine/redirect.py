@@ -80,8 +80,10 @@ class Redirects:
     def _goes_back(self, fact: Hairpin, destination: bytes) -> bool:
         """On a multipoint interface a packet may leave to the very endpoint it came from: a shortcut would be no shorter."""
         way = self.ways.find(fact.vrf, destination)
-        return way.where is Where.NETWORK and way.interface == fact.ingress.interface and (
-            way.nbma == fact.ingress.endpoint
+        return (
+            way.where is Where.NETWORK
+            and way.interface == fact.ingress.interface
+            and (way.nbma == fact.ingress.endpoint)
         )
 
     def _extensions(self, fact: Hairpin, own: bytes) -> tuple[Extension, ...]:
@@ -97,5 +99,3 @@ class Redirects:
 
     def __len__(self) -> int:
         return len(self._told)
-
-

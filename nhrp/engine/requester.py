@@ -19,6 +19,7 @@ from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
+from nhrp.engine.reach import Reach
 from nhrp.engine.shortcuts import Answer, Entry, Input, Shortcuts, State
 from nhrp.engine.ways import Way, Ways, Where
 from nhrp.events import RedirectReceived
@@ -27,7 +28,17 @@ from nhrp.wire.packet import Cie, ErrorCode, Flag, Kind, Packet
 from stack.addr import FIRST_UNRESERVED_LABEL, LabelStack, Prefix, ReservedLabel, format_address
 from stack.wire import WireError
 
-__all__ = ["GIVE_UP", "INDICATION_RATE", "REQUEST_RATE", "RETRIES", "SHORTEST", "Requester", "addresses_of", "mpls_said"]
+__all__ = [
+    "GIVE_UP",
+    "INDICATION_RATE",
+    "REQUEST_RATE",
+    "RETRIES",
+    "SHORTEST",
+    "Requester",
+    "addresses_of",
+    "contested",
+    "mpls_said",
+]
 
 RETRIES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between a request and the next one with the same id; after the last the resolution is given up."""
@@ -64,6 +75,17 @@ def mpls_said(packet: Packet, oui: bytes, role: Role) -> MplsBinding | None:
     """What a packet says of labels in that role; echoes of another role say nothing. Raises WireError."""
     binding = mpls_of(packet, oui)
     return binding if binding is not None and binding.role == role else None
+
+
+def contested(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes, nbma: bytes) -> str:
+    """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. Who is on our own way to it
+    (the hub, which knows its peers) may say that it has moved; nobody else."""
+    if not reach.leads_to(overlay) - {nbma}:
+        return ""
+    way = ways.find(ways.node.vrf(arrival.name), overlay)
+    if way.where is Where.NETWORK and (way.interface, way.nbma) == (arrival.name, arrival.fact.outer_source):
+        return ""
+    return "a tunnel leads to it elsewhere"
 
 
 @define(eq=False)
@@ -304,15 +326,14 @@ class Requester:
         if not _is_unicast(nbma) or len(nbma) != len(self.node.nbma(entry.way.interface)):
             raise _RefusedError("no unicast NBMA address")
         prefix = self._prefix(entry, cie)
-        if self._misleads(entry, cie.protocol, nbma):
+        if self.ways.usurps(entry.way.interface, cie.protocol, nbma):
             raise _RefusedError("the next hop cannot be there")
+        if contested(self.ways, self.shortcuts.reach, arrival, cie.protocol, nbma):
+            raise _RefusedError("a tunnel leads to the next hop elsewhere")
         labels = self._labels(arrival.packet, entry)
         if entry.context is not None and not labels:
             return None
         return Answer(prefix, cie.protocol, nbma, cie.holding_time, claimed, labels)
-
-    def _misleads(self, entry: Entry, overlay: bytes, nbma: bytes) -> str:
-        return self.ways.usurps(entry.way.interface, overlay, nbma)
 
     def _prefix(self, entry: Entry, cie: Cie) -> Prefix:
         """What the reply may draw: around what was asked, and no more than our own route sends by the network."""

@@ -204,9 +204,7 @@ class Shortcuts:
         self.node.timers.set(("shortcut-end", entry.number), self.node.now + TUNNEL_TIME)
         entry.expires = self.node.now + answer.holding_time
         interface = entry.way.interface
-        entry.reached = self.reach.hold(
-            entry.number, interface, answer.overlay, answer.nbma, build=True, route=True
-        )
+        entry.reached = self.reach.hold(entry.number, interface, answer.overlay, answer.nbma, build=True, route=True)
         if entry.reached.usable:
             self.turn(entry, Input.REACHED)
 
@@ -366,7 +364,11 @@ class Shortcuts:
             return "the tunnel is in another VRF now"
         if entry.context is not None and not way.labels:
             return "its route has no label now"
-        if entry.state is State.COMPLETE and entry.answer is not None and entry.answer.prefix.length < way.prefix.length:
+        if (
+            entry.state is State.COMPLETE
+            and entry.answer is not None
+            and entry.answer.prefix.length < way.prefix.length
+        ):
             return "a route within it has come"
         return ""
 

@@ -7,7 +7,7 @@ sends by the security association of that neighbour and in no other way (RFC 430
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define
 
 from stack.events import SaKey, SendNhrp
 from stack.net import Port
