@@ -54,6 +54,7 @@ from stack.events import (
     LabelWanted,
     NextHopState,
     NextHopWanted,
+    OverlayState,
     PolicyState,
     ProfileState,
     RouteOffered,
@@ -80,6 +81,7 @@ CONSUMES: frozenset[Any] = frozenset(
         ProfileState,
         InterfaceState,
         HostPortState,
+        OverlayState,
     }
 )
 
@@ -446,7 +448,7 @@ SERVICE = ServiceSpec(
     config=BgpConfig,
     produces=PRODUCES,
     consumes=CONSUMES,
-    optional=frozenset({LabelBound, ProfileState, HostPortState}),
+    optional=frozenset({LabelBound, ProfileState, HostPortState, OverlayState}),
     lines=LINES,
     checks=CHECKS,
     samples=lambda service: samples(service.snapshot()),

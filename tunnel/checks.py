@@ -27,6 +27,7 @@ def check_tunnel(config: Sections) -> Iterator[Said]:
             yield from _profile(profile, line, config[NodeConfig].interfaces.get(profile.source))
     for one in tunnel.tunnels.values():
         yield from _interface(one)
+        yield from _source_vrf(one, config[NodeConfig].interfaces.get(one.source))
     yield from _alike(tunnel, config[NodeConfig])
     for interface in config[NodeConfig].interfaces.values():
         if interface.protection:
@@ -40,12 +41,12 @@ def check_tunnel(config: Sections) -> Iterator[Said]:
 
 def _alike(tunnel: TunnelConfig, node: NodeConfig) -> Iterator[Said]:
     """IKE knows a tunnel by its ends: the selectors of two with the same ends are the same, and GRE's key is inside."""
-    ends: dict[tuple[str, bytes, bytes], str] = {}
+    ends: dict[tuple[str, str, bytes, bytes], str] = {}
     for one in tunnel.tunnels.values():
         interface = node.interfaces.get(one.name)
         if interface is None or not interface.protection or not one.destination:
             continue
-        other = ends.setdefault((one.source, one.source_address, one.destination), one.name)
+        other = ends.setdefault((one.vrf, one.source, one.source_address, one.destination), one.name)
         if other != one.name:
             text = f"{one.name} and {other} have the same ends: IKE cannot tell their security associations apart"
             yield Finding("error", text, f"tunnel destination {format_address(one.destination)}")
@@ -99,12 +100,20 @@ def _interface(tunnel: TunnelInterface) -> Iterator[Said]:
     if tunnel.vrf:
         transport = f"tunnel vrf {tunnel.vrf}"
         yield Reference("vrf", tunnel.vrf, transport, f"{tunnel.name} stays down", "error")
-        yield Finding("warning", f"{tunnel.name} stays down: its own packets travel in the default VRF only", transport)
     if tunnel.destination:
         destination = f"tunnel destination {format_address(tunnel.destination)}"
         yield Claim("tunnel", tunnel.name, destination, (tunnel.vrf, tunnel.destination))
     elif tunnel.mode is TunnelMode.GRE and not template:
         yield Finding("warning", f"{tunnel.name} has no tunnel destination: it stays down", line)
+
+
+def _source_vrf(tunnel: TunnelInterface, source: InterfaceConfig | None) -> Iterator[Said]:
+    """A template's clones have their ends, and the VRF of these, from the peer."""
+    if source is None or source.vrf == tunnel.vrf or tunnel.name.startswith("Virtual-Template"):
+        return
+    where, there = (f"VRF {vrf!r}" if vrf else "the default VRF" for vrf in (tunnel.vrf, source.vrf))
+    text = f"{tunnel.name} stays down: its own packets travel in {where}, and {source.name} is in {there}"
+    yield Finding("warning", text, f"tunnel source {tunnel.source}")
 
 
 CHECKS = (check_tunnel,)

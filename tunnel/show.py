@@ -144,8 +144,8 @@ def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
     header = ["", "      Protocol Interface                Address", "-----"]
     lines, value = [], []
     for key, row in sorted(snapshot.adjacencies.items(), key=lambda item: (_in_order(item[0].interface), item[0])):
-        if tunnel and key.interface != tunnel:
-            continue
+        if (tunnel and key.interface != tunnel) or (row.kind is AdjacencyKind.HOST and not key.address):
+            continue  # whoever is attached to a device of the kernel's: nobody in particular
         address = format_address(key.address) if key.address else "point2point"
         held = 1 + users.get(key, 0)
         counts = {"IP": held + 1 + overlays.get((key.interface, key.address), 0)}

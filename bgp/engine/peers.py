@@ -77,6 +77,7 @@ class PeerSnapshot:
     dropped: int
     faulty_updates: int
     contained_faults: int
+    bound: str = ""
 
     @property
     def ibgp(self) -> bool:
@@ -97,7 +98,7 @@ class Peer:
     """`config` has its peer group merged in. `source` is our end when we dial (b'': the host chooses).
 
     `plain`: it refuses capabilities. `greeted`: it has connected once. `restarted`: an earlier incarnation of this speaker
-    ran, and what it had installed still forwards.
+    ran, and what it had installed still forwards. `bound`: the IKEv2 identity that its address is assigned to ('' if nobody's).
     """
 
     key: PeerKey
@@ -112,6 +113,7 @@ class Peer:
     plain: bool = False
     greeted: bool = False
     restarted: bool = False
+    bound: str = ""
     counters: Counters = field(factory=Counters)
     last_end: End = field(factory=lambda: End(EndReason.NONE))
     last_end_at: float = 0.0
@@ -460,6 +462,7 @@ class Peer:
             dropped=counters.dropped,
             faulty_updates=counters.faulty_updates,
             contained_faults=counters.contained_faults,
+            bound=self.bound,
         )
 
 

@@ -20,7 +20,7 @@ from bgp.wire import (
     UpdateSubcode,
 )
 
-__all__ = ["End", "EndReason", "Hold", "cease", "notification_text", "printable"]
+__all__ = ["STOPS", "End", "EndReason", "Hold", "cease", "notification_text", "printable"]
 
 SHUTDOWN_TEXT_LIMIT = 255
 """RFC 9003 2: the length of a shutdown communication is at most 255 octets."""
@@ -52,6 +52,8 @@ class EndReason(Enum):
     ROUTES = "its routes broke a limit"
     FAULT = "a fault of this speaker while working on its messages"
     LIMIT = "listen limit reached"
+    NOT_ASSIGNED = "its address is not one that IKEv2 assigned"
+    UNBOUND = "its address is no longer assigned to it"
 
 
 class Hold(Enum):
@@ -64,6 +66,7 @@ class Hold(Enum):
     NO_SOURCE = "update-source has no usable address"
     NOT_CONNECTED = "not directly connected"
     NO_HOST_PORT = "the VRF has no host port"
+    NOT_ASSIGNED = "IKEv2 assigned other addresses on the interface it is reached by"
     PREFIX_LIMIT = "maximum-prefix was exceeded; clear it to start again"
 
 
@@ -93,6 +96,18 @@ def cease(subcode: CeaseSubcode, reason: EndReason, *, text: str = "", again: bo
     """An end that we choose, by NOTIFICATION Cease."""
     return End(reason, Notification(ErrorCode.CEASE, subcode), sent=True, text=text, again=again)
 
+
+STOPS: dict[Hold, End] = {
+    Hold.SHUTDOWN: cease(CeaseSubcode.SHUTDOWN, EndReason.SHUTDOWN),
+    Hold.NO_SOURCE: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.ADDRESS_GONE),
+    Hold.NOT_CONNECTED: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.INTERFACE_DOWN),
+    Hold.NO_HOST_PORT: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.NO_HOST_PORT),
+    Hold.NOT_ASSIGNED: cease(CeaseSubcode.CONNECTION_REJECTED, EndReason.NOT_ASSIGNED),
+    Hold.PREFIX_LIMIT: cease(CeaseSubcode.MAXIMUM_PREFIXES, EndReason.ROUTES),
+    Hold.NO_AS: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.CHANGED),
+    Hold.NO_IDENTIFIER: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.CHANGED),
+}
+"""How a running session ends when its peer may no longer run."""
 
 _SUBCODES: dict[int, type[IntEnum]] = {
     ErrorCode.HEADER: HeaderSubcode,

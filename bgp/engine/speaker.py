@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count, islice
-from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from bgp.config import BgpConfig, NeighborConfig
 from bgp.engine.fsm import State
@@ -29,18 +28,17 @@ from bgp.engine.outputs import (
     Output,
     PauseReading,
     PeerKey,
-    PeerView,
     Post,
     Publish,
     RequestRefresh,
     ResumeReading,
     RibOutput,
     SyncedOut,
-    Unlisten,
 )
-from bgp.engine.peers import Peer, PeerOutput, PeerSnapshot
+from bgp.engine.peers import Peer, PeerOutput
 from bgp.engine.session import Deliver, Down, PeerSession, Up
 from bgp.engine.session_addresses import LocalAddresses
+from bgp.engine.session_binding import MAX_WAITING, WAIT, WAIT_OCTETS, Bindings, Refusal, Refusals, Standing, Waiting
 from bgp.engine.session_config import (
     listen_range,
     listeners,
@@ -49,15 +47,16 @@ from bgp.engine.session_config import (
     needs_reset,
     session_sources,
 )
-from bgp.engine.session_ends import End, EndReason, Hold, cease, printable
+from bgp.engine.session_ends import STOPS, End, EndReason, Hold, cease, printable
+from bgp.engine.session_listen import LISTEN_AGAIN, Listeners
 from bgp.engine.session_refresh import RefreshGate
 from bgp.engine.session_schedule import Schedule
 from bgp.engine.session_stream import HIGH_WATER, LOW_WATER
+from bgp.engine.speaker_views import Message, RibsApi, SpeakerSnapshot
 from bgp.events import PeerDown, PeerUp
 from bgp.wire import (
     CeaseSubcode,
     ErrorCode,
-    Family,
     MessageError,
     Notification,
     RefreshSubtype,
@@ -66,9 +65,20 @@ from bgp.wire import (
     decode,
 )
 from stack.addr import DEFAULT_VRF, format_address
-from stack.events import Delta, Fact, HostPortRow, HostPortState, InterfaceState, SourceOffered, SourceRow, Synced
+from stack.events import (
+    Delta,
+    HostPortRow,
+    HostPortState,
+    InterfaceState,
+    NextHopState,
+    NextHopWanted,
+    OverlayState,
+    SourceOffered,
+    SourceRow,
+    Synced,
+)
 
-__all__ = ["SEND_OCTETS", "TURN_OCTETS", "RibsApi", "Speaker", "SpeakerSnapshot"]
+__all__ = ["LISTEN_AGAIN", "SEND_OCTETS", "TURN_OCTETS", "RibsApi", "Speaker", "SpeakerSnapshot"]
 
 TURN_OCTETS = 64 * 1024
 """Octets of one peer that are worked on in one turn."""
@@ -82,56 +92,8 @@ TURN_PEERS = 8
 SETTLE = 0.5
 """Seconds for more interfaces to show up, before the router id is chosen from those that did."""
 
-LISTEN_AGAIN = 5.0
-"""Seconds before the second attempt to listen where the host refused the first."""
-
 FAULTS_LOGGED = 10
 """Malformed UPDATEs of one session that are logged one by one; all are counted."""
-
-_STOPS = {
-    Hold.SHUTDOWN: cease(CeaseSubcode.SHUTDOWN, EndReason.SHUTDOWN),
-    Hold.NO_SOURCE: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.ADDRESS_GONE),
-    Hold.NOT_CONNECTED: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.INTERFACE_DOWN),
-    Hold.NO_HOST_PORT: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.NO_HOST_PORT),
-    Hold.PREFIX_LIMIT: cease(CeaseSubcode.MAXIMUM_PREFIXES, EndReason.ROUTES),
-    Hold.NO_AS: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.CHANGED),
-    Hold.NO_IDENTIFIER: cease(CeaseSubcode.CONFIGURATION_CHANGE, EndReason.CHANGED),
-}
-"""How a running session ends when its peer may no longer run."""
-
-Message = Delta | Synced | Fact
-
-
-class RibsApi(Protocol):
-    """What the speaker needs of `bgp.engine.rib.Ribs`."""
-
-    def start(self, now: float) -> list[RibOutput]: ...
-    def reconfigure(self, config: BgpConfig, now: float) -> list[RibOutput]: ...
-    def peer_up(self, peer: PeerView, now: float) -> list[RibOutput]: ...
-    def peer_down(self, key: PeerKey, reason: str, now: float) -> list[RibOutput]: ...
-    def peer_lost(self, key: PeerKey, reason: str, now: float) -> list[RibOutput]: ...
-    def update(self, key: PeerKey, update: Update, now: float) -> list[RibOutput]: ...
-    def refresh(self, key: PeerKey, family: Family, now: float) -> list[RibOutput]: ...
-    def soft(self, key: PeerKey | None, direction: str, now: float) -> list[RibOutput]: ...
-    def receive(self, message: Message, now: float) -> list[RibOutput]: ...
-    def wake(self, now: float) -> list[RibOutput]: ...
-    def deadline(self) -> float | None: ...
-    def outgoing(self, key: PeerKey, limit_octets: int) -> list[bytes]: ...
-    def has_outgoing(self, key: PeerKey) -> bool: ...
-
-
-@frozen
-class SpeakerSnapshot:
-    """For `show`. `refused`: connections that came in and belonged to no peer, by reason."""
-
-    asn: int
-    router_id: bytes
-    peers: tuple[PeerSnapshot, ...]
-    refused: dict[str, int]
-    listening: tuple[str, ...]
-    dynamic: int
-    listen_limit: int
-    deferred_refreshes: int
 
 
 @define(eq=False)
@@ -144,14 +106,16 @@ class Speaker:
     ribs: RibsApi
     standalone: bool = False
     restarted: bool = False
-    refused: dict[str, int] = field(factory=dict)
+    _refusals: Refusals = field(factory=Refusals)
+    _bindings: Bindings = field(factory=Bindings)
+    _waiting: dict[int, Waiting] = field(factory=dict)
+    """Connections that came before it is known who may come that way, oldest first."""
     _peers: dict[PeerKey, Peer] = field(factory=dict)
     _connections: dict[int, Peer] = field(factory=dict)
     _numbers: Iterable[int] = field(factory=lambda: count(1))
     _addresses: LocalAddresses = field(factory=LocalAddresses)
     _ports: dict[str, HostPortRow] = field(factory=dict)
-    _listening: dict[str, Listen] = field(factory=dict)
-    _listen_again: dict[str, float] = field(factory=dict)
+    _listeners: Listeners = field(factory=Listeners)
     _schedule: Schedule = field(factory=Schedule)
     _refreshes: RefreshGate = field(factory=RefreshGate)
     _ready: dict[PeerKey, None] = field(factory=dict)
@@ -181,9 +145,9 @@ class Speaker:
         for peer in list(self._peers.values()):
             end = cease(CeaseSubcode.SHUTDOWN, EndReason.STOPPED)
             outputs += self._perform(peer, peer.stop(end, now), now)
-        outputs += [Unlisten(one.vrf, one.address, one.port) for one in self._listening.values()]
-        self._listening.clear()
-        self._listen_again.clear()
+        outputs += [Close(connection, abort=True) for connection in self._waiting]
+        self._waiting.clear()
+        outputs += self._listeners.stop()
         return outputs
 
     def reconfigure(self, config: BgpConfig, now: float) -> list[Output]:
@@ -214,7 +178,7 @@ class Speaker:
         outputs += self._reconsider(now)
         for peer in changed:
             outputs += self._perform(peer, peer.restart_soon(now), now)
-        return outputs
+        return outputs + self._want_hops()
 
     def _wanted(self, key: PeerKey, *, dynamic: bool) -> NeighborConfig | None:
         neighbor = self.config.neighbors.get(key)
@@ -239,15 +203,19 @@ class Speaker:
     def _add(self, key: PeerKey, config: NeighborConfig, *, dynamic: bool = False) -> Peer:
         peer = Peer(key, self.config, config, self.entropy, self.number, dynamic=dynamic, restarted=self.restarted)
         self._peers[key] = peer
+        if not self.standalone:
+            self._bindings.follow(key)
         return peer
 
     def _remove(self, peer: Peer, end: End, now: float) -> list[Output]:
         outputs = self._perform(peer, peer.stop(end, now), now)
-        self._peers.pop(peer.key, None)
-        self._forget(peer.key)
+        if self._peers.pop(peer.key, None) is not None:
+            self._forget(peer.key)
         return outputs
 
     def _forget(self, key: PeerKey) -> None:
+        if not self.standalone:
+            self._bindings.leave(key)
         self._schedule.forget(key)
         self._refreshes.forget(key)
         self._ready.pop(key, None)
@@ -268,7 +236,7 @@ class Speaker:
         outputs: list[PeerOutput] = []
         if moved and hold is Hold.NONE:
             outputs += peer.stop(End(EndReason.ADDRESS_GONE, again=False), now)
-        outputs += peer.allow(hold, _STOPS.get(hold, End(EndReason.NONE)), now)
+        outputs += peer.allow(hold, STOPS.get(hold, End(EndReason.NONE)), now)
         return self._perform(peer, outputs, now)
 
     def _verdict(self, peer: Peer) -> tuple[Hold, bytes]:
@@ -286,6 +254,8 @@ class Speaker:
             return Hold.NONE, b""
         if vrf != DEFAULT_VRF and vrf not in self._ports:
             return Hold.NO_HOST_PORT, b""
+        if self._bindings.standing(peer.key) is Standing.OTHER:
+            return Hold.NOT_ASSIGNED, b""
         if config.update_source:
             source = self._addresses.source(config.update_source, len(remote))
             return (Hold.NONE if source else Hold.NO_SOURCE), source
@@ -300,25 +270,11 @@ class Speaker:
             for vrf, ear in listeners(self.config).items():
                 if self.standalone or vrf == DEFAULT_VRF or vrf in self._ports:
                     wanted[vrf] = Listen(vrf, b"", self.config.port, *ear)
-        outputs: list[Output] = []
-        # Where nobody is listened to any more nothing is tried again: a time that stays in the past would wake us for ever.
-        self._listen_again = {vrf: when for vrf, when in self._listen_again.items() if vrf in wanted}
-        for vrf, one in list(self._listening.items()):
-            if vrf not in wanted or wanted[vrf].port != one.port:
-                del self._listening[vrf]
-                outputs.append(Unlisten(vrf, one.address, one.port))
-        for vrf, one in wanted.items():
-            if self._listening.get(vrf) != one and self._listen_again.get(vrf, now) <= now:
-                self._listening[vrf] = one
-                self._listen_again.pop(vrf, None)
-                outputs.append(one)
-        return outputs
+        return self._listeners.settle(wanted, now)
 
     def listen_failed(self, vrf: str, reason: str, now: float) -> list[Output]:
         """The host does not let us listen there; we try again."""
-        self._listening.pop(vrf, None)
-        self._listen_again[vrf] = now + LISTEN_AGAIN
-        return [Log("error", "cannot listen for BGP", {"vrf": vrf or "default", "reason": reason})]
+        return self._listeners.failed(vrf, reason, now)
 
     # --- the network ----------------------------------------------------------------------------------------------
 
@@ -338,6 +294,9 @@ class Speaker:
         return self._gone(connection, EndReason.TCP_CLOSED, reason, now)
 
     def _gone(self, connection: int, reason: EndReason, text: str, now: float) -> list[Output]:
+        if (early := self._waiting.pop(connection, None)) is not None:
+            self._bindings.leave((early.vrf, early.remote))
+            return self._want_hops()
         peer = self._connections.pop(connection, None)
         if peer is None:
             return []
@@ -350,12 +309,21 @@ class Speaker:
 
     def accepted(self, connection: int, vrf: str, local: bytes, remote: bytes, now: float) -> list[Output]:
         """Somebody connected to us; `connection` is from `number()`."""
+        standing = self._bindings.standing((vrf, remote))
+        if standing is Standing.UNKNOWN:
+            return self._wait(connection, vrf, local, remote, now)
+        if standing is Standing.OTHER:
+            return self._turn_away(connection, Refusal.NOT_ASSIGNED, vrf, remote, now)
+        return self._admit(connection, vrf, local, remote, now)
+
+    def _admit(self, connection: int, vrf: str, local: bytes, remote: bytes, now: float) -> list[Output]:
         peer = self._peers.get((vrf, remote))
         outputs: list[Output] = []
         if peer is None:
             outputs, peer = self._dynamic(vrf, remote, now)
             if peer is None:
                 return [*outputs, Close(connection, abort=True)]
+        peer.bound = self._bindings.identity(peer.key)
         if peer.config.update_source and peer.source and local != peer.source:
             peer.greeted = True
             peer.counters.count(peer.counters.refused, "connected to another address than update-source")
@@ -372,22 +340,89 @@ class Speaker:
         neighbour that has not come to anything is dropped."""
         found = listen_range(self.config, vrf, remote)
         if found is None:
-            return self._refuse("no such neighbor", vrf, remote), None
+            return self._refuse(Refusal.NO_NEIGHBOR, vrf, remote, now), None
         outputs: list[Output] = []
         dynamic = [peer for peer in self._peers.values() if peer.dynamic]
         if len(dynamic) >= self.config.listen_limit:
             incomplete = [peer for peer in dynamic if not peer.established]
             if not incomplete:
-                return self._refuse("listen limit", vrf, remote), None
+                return self._refuse(Refusal.LIMIT, vrf, remote, now), None
             oldest = min(incomplete, key=lambda peer: peer.main.since)
-            outputs += self._refuse("listen limit, oldest incomplete dropped", vrf, oldest.key[1])
+            outputs += self._refuse(Refusal.OLDEST, vrf, oldest.key[1], now)
             outputs += self._remove(oldest, cease(CeaseSubcode.OUT_OF_RESOURCES, EndReason.LIMIT), now)
         peer = self._add((vrf, remote), found[1], dynamic=True)
         return outputs + self._consider(peer, now), peer
 
-    def _refuse(self, reason: str, vrf: str, remote: bytes) -> list[Output]:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-        return [Log("debug", "connection refused", {"vrf": vrf, "peer": format_address(remote), "reason": reason})]
+    def _refuse(self, reason: Refusal, vrf: str, remote: bytes, now: float) -> list[Output]:
+        if not self._refusals.count(reason, vrf, remote, now):
+            return []
+        level = "warning" if reason is Refusal.NOT_ASSIGNED else "debug"
+        fields = {"vrf": vrf or "default", "peer": format_address(remote), "reason": reason.value}
+        return [Log(level, "connection refused", fields)]
+
+    def _turn_away(self, connection: int, reason: Refusal, vrf: str, remote: bytes, now: float) -> list[Output]:
+        peer = self._peers.get((vrf, remote))
+        if peer is not None:
+            peer.counters.count(peer.counters.refused, reason.value)
+        return [*self._refuse(reason, vrf, remote, now), Close(connection, abort=True)]
+
+    # --- identity binding -----------------------------------------------------------------------------------------
+
+    def _wait(self, connection: int, vrf: str, local: bytes, remote: bytes, now: float) -> list[Output]:
+        """Who may come from `remote` depends on the interface that it is reached by: routing is asked first."""
+        if len(self._waiting) >= MAX_WAITING:
+            return self._turn_away(connection, Refusal.CROWD, vrf, remote, now)
+        self._waiting[connection] = Waiting(vrf, local, remote, now + WAIT)
+        self._bindings.follow((vrf, remote))
+        return self._want_hops()
+
+    def _want_hops(self) -> list[Output]:
+        rows = self._bindings.rows()
+        return [Publish(NextHopWanted, "", rows)] if rows else []
+
+    def _bind(self, keys: Iterable[PeerKey], now: float) -> list[Output]:
+        """What is assigned, or who is reached by what, has changed for these."""
+        outputs: list[Output] = []
+        changed = set(keys)
+        for key in sorted(changed):
+            peer = self._peers.get(key)
+            if peer is not None:
+                outputs += self._rebind(peer, now)
+        for connection, one in [*self._waiting.items()]:
+            standing = self._bindings.standing((one.vrf, one.remote))
+            if standing is not Standing.UNKNOWN:
+                outputs += self._let_in(connection, standing, now)
+        return outputs + self._want_hops()
+
+    def _rebind(self, peer: Peer, now: float) -> list[Output]:
+        """Its session lives as long as its address is assigned to the identity that it came with; another one's starts with
+        a session of its own."""
+        identity, bound = self._bindings.identity(peer.key), peer.bound
+        if identity == bound or (bound and self._bindings.holds(bound, peer.key[1])):
+            peer.bound = identity or bound
+            return self._consider(peer, now)
+        outputs: list[Output] = []
+        if any(session.tcp_up for session in peer.sessions()):
+            end = cease(CeaseSubcode.CONNECTION_REJECTED, EndReason.UNBOUND, again=True)
+            outputs += self._perform(peer, peer.stop(end, now), now)
+        peer.bound = identity
+        return outputs + (self._consider(peer, now) if self._peers.get(peer.key) is peer else [])
+
+    def _let_in(self, connection: int, standing: Standing, now: float) -> list[Output]:
+        one = self._waiting.pop(connection)
+        if standing is Standing.OTHER:
+            outputs = self._turn_away(connection, Refusal.NOT_ASSIGNED, one.vrf, one.remote, now)
+        else:
+            outputs = self._admit(connection, one.vrf, one.local, one.remote, now)
+            if one.octets:
+                outputs += self.octets(connection, bytes(one.octets), now)
+        self._bindings.leave((one.vrf, one.remote))
+        return outputs
+
+    def _give_up(self, connection: int, reason: Refusal, now: float) -> list[Output]:
+        one = self._waiting.pop(connection)
+        self._bindings.leave((one.vrf, one.remote))
+        return self._turn_away(connection, reason, one.vrf, one.remote, now) + self._want_hops()
 
     def _dismiss(self, peer: Peer) -> None:
         """A dynamic neighbour whose connection is gone is none."""
@@ -397,6 +432,10 @@ class Speaker:
 
     def octets(self, connection: int, octets: bytes, now: float) -> list[Output]:
         """What TCP delivered. A message that breaks the rules ends this connection; nothing that is sent raises."""
+        early = self._waiting.get(connection)
+        if early is not None:
+            early.octets += octets
+            return self._give_up(connection, Refusal.TALKS, now) if len(early.octets) > WAIT_OCTETS else []
         peer = self._connections.get(connection)
         session = peer.session(connection) if peer is not None else None
         if peer is None or session is None or not session.tcp_up:
@@ -496,6 +535,10 @@ class Speaker:
                 outputs += self._interfaces(message, now)
             elif message.topic is HostPortState:
                 outputs += self._host_ports(message, now)
+            elif message.topic is OverlayState and not self.standalone:
+                outputs += self._bind(self._bindings.assigned(message.rows), now)
+            elif message.topic is NextHopState and (moved := self._bindings.routed(message.rows)):
+                outputs += self._bind(moved, now)
         elif isinstance(message, Synced) and message.topic is InterfaceState:
             outputs += self._choose_identifier(now)
         return outputs + self._rib(self.ribs.receive(message, now), now)
@@ -571,8 +614,9 @@ class Speaker:
             asn=self.config.asn,
             router_id=self._identifier,
             peers=peers,
-            refused=dict(self.refused),
-            listening=tuple(sorted(self._listening)),
+            refused=dict(self._refusals.counts),
+            refusals=dict(self._refusals.recent),
+            listening=self._listeners.vrfs(),
             dynamic=sum(one.dynamic for one in peers),
             listen_limit=self.config.listen_limit,
             deferred_refreshes=self._refreshes.deferred,
@@ -581,10 +625,16 @@ class Speaker:
     # --- time -----------------------------------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
-        times = [self.ribs.deadline(), self._schedule.deadline(), self._refreshes.deadline(), self._settle_at]
+        times = [
+            self.ribs.deadline(),
+            self._schedule.deadline(),
+            self._refreshes.deadline(),
+            self._settle_at,
+            self._listeners.deadline(),
+        ]
         if self._ready:
             times.append(self._ready_at)
-        times += self._listen_again.values()
+        times += [one.until for one in islice(self._waiting.values(), 1)]
         return min((when for when in times if when is not None), default=None)
 
     def wake(self, now: float) -> list[Output]:
@@ -605,9 +655,12 @@ class Speaker:
             outputs += self._rib(self.ribs.wake(now), now)
         if self._settle_at is not None and self._settle_at <= now:
             outputs += self._choose_identifier(now)
-        if any(when <= now for when in self._listen_again.values()):
+        again = self._listeners.deadline()
+        if again is not None and again <= now:
             outputs += self._listen(now)
-        return outputs
+        for connection in [number for number, one in self._waiting.items() if one.until <= now]:
+            outputs += self._give_up(connection, Refusal.UNROUTED, now)
+        return outputs + self._want_hops()
 
     def _mark(self, key: PeerKey, now: float) -> None:
         """`key` has octets to be worked on, or to be sent: in the next turn."""
@@ -712,7 +765,10 @@ class Speaker:
         """What the tables want done."""
         told: list[Output] = []
         for output in outputs:
-            if isinstance(output, OutgoingReady):
+            if isinstance(output, Publish) and output.topic is NextHopWanted:
+                if rows := self._bindings.wants.of_tables(output.rows):
+                    told.append(Publish(NextHopWanted, "", rows))
+            elif isinstance(output, OutgoingReady):
                 if output.key in self._peers:
                     self._mark(output.key, now)
             elif isinstance(output, NotifyPeer):

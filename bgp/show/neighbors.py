@@ -8,7 +8,7 @@ from typing import Any
 from bgp.engine.fsm import State
 from bgp.engine.peers import PeerSnapshot
 from bgp.engine.rib.snapshot import FamilyCount
-from bgp.engine.session_ends import EndReason
+from bgp.engine.session_ends import EndReason, printable
 from bgp.show.summary import family_title, state_word
 from bgp.show.words import age
 from bgp.wire import Family
@@ -39,6 +39,8 @@ def neighbor_text(peer: PeerSnapshot, counts: Iterable[FamilyCount], now: float)
         f"  BGP version 4, remote router ID {format_address(peer.router_id or bytes(4))}",
         f"  BGP state = {state_word(peer)}{f', up for {age(now - peer.since)}' if up else ''}",
     ]
+    if peer.bound:
+        lines.append(f"  Address assigned by IKEv2 to {printable(peer.bound)}")
     if peer.hold.value:
         lines.append(f"  Not started: {peer.hold.value}")
     if up:
@@ -134,6 +136,8 @@ def neighbor_value(peer: PeerSnapshot, counts: Iterable[FamilyCount], now: float
         "peer-group": peer.config.peer_group,
         "description": peer.config.description,
         "dynamic": peer.dynamic,
+        "ikev2-identity": peer.bound,
+        "refused": dict(peer.refused),
         "session-state": peer.state.name,
         "hold": peer.hold.value,
         "seconds-in-state": round(now - peer.since, 3),

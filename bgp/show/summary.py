@@ -16,7 +16,7 @@ from bgp.show.words import age
 from bgp.wire import Family
 from stack.addr import format_address
 
-__all__ = ["FamilySummary", "family_title", "summaries", "summary_text", "summary_value"]
+__all__ = ["FamilySummary", "family_title", "refused_lines", "summaries", "summary_text", "summary_value"]
 
 _HEADER = "Neighbor        V           AS MsgRcvd MsgSent   TblVer  InQ OutQ Up/Down  State/PfxRcd"
 _TITLES = {
@@ -76,7 +76,21 @@ def summary_text(speaker: SpeakerSnapshot, summary: FamilySummary, now: float) -
             "* Dynamically created based on a listen range command",
             f"Dynamically created neighbors: {speaker.dynamic}, Listen limit: {speaker.listen_limit}",
         ]
-    return "\n".join(lines)
+    return "\n".join(lines + refused_lines(speaker, now))
+
+
+def refused_lines(speaker: SpeakerSnapshot, now: float) -> list[str]:
+    """Connections that were not taken, by reason, and those addresses that came last."""
+    if not speaker.refused:
+        return []
+    lines = ["Refused connections:"]
+    for reason, number in sorted(speaker.refused.items()):
+        lines.append(f"  {number} {reason}")
+        for (why, vrf, address), (times, last) in reversed(speaker.refusals.items()):
+            if why.value == reason:
+                where = f" vrf {vrf}" if vrf else ""
+                lines.append(f"    {format_address(address)}{where}, {times} times, last {age(now - last)} ago")
+    return lines
 
 
 def _line(summary: FamilySummary, peer: PeerSnapshot, now: float) -> str:
@@ -109,6 +123,17 @@ def summary_value(speaker: SpeakerSnapshot, summary: FamilySummary, now: float) 
         "networks": sum(c.networks for c in summary.counts),
         "paths": sum(c.paths for c in summary.counts),
         "dynamic-neighbors": speaker.dynamic,
+        "refused": dict(speaker.refused),
+        "refusals": [
+            {
+                "address": format_address(address),
+                "vrf": vrf or "default",
+                "reason": reason.value,
+                "times": times,
+                "seconds-ago": round(now - last, 3),
+            }
+            for (reason, vrf, address), (times, last) in speaker.refusals.items()
+        ],
         "neighbors": [_value(summary, peer, now) for peer in summary.peers],
     }
 

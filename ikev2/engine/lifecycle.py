@@ -17,7 +17,7 @@ from ikev2.engine.kept import Kept, keep
 from ikev2.engine.node import Node
 from ikev2.engine.outputs import PutInbound, PutOutbound, RemoveInbound
 from ikev2.engine.overlay import Overlay as OverlayOf
-from ikev2.engine.overlay import addresses_of, announced, overlay_rows, subnet_attributes
+from ikev2.engine.overlay import addresses_of, announced, identity_rows, overlay_rows, subnet_attributes
 from ikev2.engine.peers import Child, Peer
 from ikev2.engine.sa import IkeSa, State
 from ikev2.engine.wants import Want
@@ -184,6 +184,8 @@ class Lifecycle:
         node.post(IkeSaUp(peer.number, peer.ends.local, peer.remote, peer.text, peer.profile, initiator=peer.initiator))
         if said.initial_contact:
             self._after.append(lambda: self._initial_contact(peer))
+        if peer.doomed:
+            self._after.append(lambda: self.close(peer, peer.doomed))
 
     def _few_childless(self, peer: Peer) -> None:
         """Of one identity: whoever has proved it once might hold as many as there can be."""
@@ -560,7 +562,7 @@ class Lifecycle:
         vrf = interface.vrf if interface is not None else ""
         found = []
         for address in addresses:
-            others = node.own.get((vrf, address), set()) - {tunnel}
+            others = node.owners(vrf, address) - {tunnel}
             if not others and address not in (peer.ends.local, peer.remote):
                 found.append(address)
                 continue
@@ -578,14 +580,17 @@ class Lifecycle:
         access = node.accesses.get(peer.access) if peer.access and peer.children else None
         if access is not None:
             rows[Slot(AccessWanted, "", access.name)] = access.rows[peer.number]
+        child = next(iter(peer.children.values()), None)
+        transport = (child.key.remote if child is not None else b"") or peer.remote
+        if child is not None:
+            rows.update(identity_rows(child.key.interface, peer.assigned, peer.text, transport))
         if interface is None and not peer.sas:
             return  # inherited rows stand until more is known
         if interface is not None and peer.children:
             if peer.sas:
                 self._judge(peer)
-            key = next(iter(peer.children.values())).key
             overlay = OverlayOf(
-                peer.received, peer.assigned, peer.routes, key.remote or peer.remote, peer.accept or RouteAccept()
+                peer.received, peer.assigned, peer.routes, transport, peer.accept or RouteAccept()
             )
             rows.update(overlay_rows(overlay, interface))
         node.claims.hold(peer.number, rows, peer.holder)

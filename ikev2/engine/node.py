@@ -281,6 +281,14 @@ class Node:
         found = self.interfaces.get(interface)
         return tuple(found.addresses) if found is not None else ()
 
+    def owners(self, vrf: str, address: bytes) -> set[str]:
+        """Interfaces that have an address; not those that only borrow it (unnumbered)."""
+        return {
+            name
+            for name in self.own.get((vrf, address), ())
+            if self.interfaces[name].addresses[address].origin != "unnumbered"
+        }
+
     def target(self, profile_name: str, ends: Ends) -> tuple[str, str, bool] | None:
         """What a peer of `profile_name` at these ends is for: (interface, IPsec profile, many neighbours). A virtual template
         is named itself. A tunnel whose IPsec profile names another IKE profile is not for this peer, or whoever has any

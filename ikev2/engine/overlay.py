@@ -21,6 +21,8 @@ from stack.events import (
     EndpointOffered,
     EndpointRow,
     Interface,
+    OverlayRow,
+    OverlayState,
     Route,
     RouteOffered,
     Via,
@@ -34,6 +36,7 @@ __all__ = [
     "Overlay",
     "addresses_of",
     "announced",
+    "identity_rows",
     "overlay_rows",
     "overlay_snapshots",
     "subnet_attributes",
@@ -50,9 +53,12 @@ def overlay_snapshots(claims: Claims) -> tuple[OverlaySnapshot, ...]:
     found = [
         _overlay_snapshot(claimant, slot, row)
         for claimant, slot, row in claims.claims()
-        if slot.topic is not AccessWanted
+        if slot.topic not in _NO_OVERLAY
     ]
     return tuple(sorted(found, key=lambda one: (one.ike, one.kind, one.prefix)))
+
+
+_NO_OVERLAY = (AccessWanted, OverlayState)
 
 
 def _overlay_snapshot(claimant: int, slot: Slot, row: Any) -> OverlaySnapshot:
@@ -112,6 +118,12 @@ def overlay_rows(overlay: Overlay, interface: Interface) -> dict[Slot, Any]:
         if host and many:
             rows[Slot(EndpointOffered, "", (name, prefix.network))] = EndpointRow(overlay.transport)
     return rows
+
+
+def identity_rows(name: str, assigned: Iterable[bytes], identity: str, transport: bytes) -> dict[Slot, Any]:
+    """Whose the addresses are that we have given to a peer on interface `name`. Said before the interface is there, so that
+    nothing comes in by it that cannot be held against this."""
+    return {Slot(OverlayState, "", (name, address)): OverlayRow(identity, transport) for address in assigned}
 
 
 def addresses_of(interface: Interface | None) -> tuple[bytes, ...]:

@@ -78,6 +78,8 @@ class Peer:
     reserved: set[int] = field(factory=set)
     closing: str = ""
     """Why it is being ended by us."""
+    doomed: str = ""
+    """Why it is to be ended as soon as we have its answer to IKE_AUTH: the peer believes by then that all is well."""
     lingers: bool = False
     """What it holds in the SAD may still be used for what is in flight."""
     checked: float = -1e9

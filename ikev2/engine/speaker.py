@@ -41,6 +41,7 @@ from stack.events import (
     EndpointOffered,
     Interface,
     InterfaceState,
+    OverlayState,
     PolicyState,
     ProtectedRow,
     RouteOffered,
@@ -67,6 +68,7 @@ PRODUCED: tuple[Topic[Any, Any], ...] = (
     RouteOffered,
     BindingOffered,
     EndpointOffered,
+    OverlayState,
 )
 
 CHECK_EVERY = 10.0
@@ -585,7 +587,11 @@ class Speaker:
         )
 
     def _let_go(self, peer: Peer, reason: str) -> None:
-        if peer.sas and peer.established is None:
+        if peer.sas and peer.established is None and peer.sa.state is State.AUTH:
+            peer.doomed = reason
+            if peer.key is not None and (want := self.node.wants.get(peer.key)) is not None and want.ike == peer.number:
+                self.node.wants.landed(want)
+        elif peer.sas and peer.established is None:
             self.lifecycle.abandon(peer, reason)
         else:
             self.lifecycle.close(peer, reason)

@@ -21,8 +21,9 @@ from nhrp.wire.packet import CieCode
 from stack.addr import Prefix, format_address
 from stack.claims import Slot
 from stack.events import BindingOffered, EndpointOffered, EndpointRow, Interface, Route, RouteOffered, Via
+from stack.values import value
 
-__all__ = ["MOST_TOLD", "TIMER", "Binding", "Bindings", "Source"]
+__all__ = ["MOST_TOLD", "TIMER", "Binding", "Bindings", "Registration", "Source"]
 
 TIMER = "binding"
 """First word of the timers' keys: (TIMER, (network, overlay address))."""
@@ -73,6 +74,19 @@ class Binding:
         return self.nbma == nbma and self.claimed in (claimed, nbma)
 
 
+@value
+class Registration:
+    """What a client has registered, so that a restart of ours costs it nothing: it says so again only when a third of its
+    holding time is over. `expires` None: never."""
+
+    nbma: bytes
+    claimed: bytes
+    holding_time: int
+    unique: bool
+    mtu: int
+    expires: float | None
+
+
 _Shape = tuple[int, str, bool, bytes, bool, tuple[tuple[bytes, int], ...]]
 """Of an interface, as far as entries depend on it: network, VRF, whether it is a tunnel, its far end, MPLS, own prefixes."""
 
@@ -82,6 +96,8 @@ class Bindings:
     """`gone`: called with every entry that is taken out, and why. `others`: how many entries elsewhere count for the limit."""
 
     node: Node
+    kept: dict[tuple[str, bytes], Registration] = field(factory=dict)
+    """(interface, overlay address) -> what outlives the speaker, bounded as the table is."""
     gone: list[Callable[[Binding, str], None]] = field(factory=list)
     others: Callable[[], int] = lambda: 0
     _entries: dict[tuple[int, bytes], Binding] = field(factory=dict)
@@ -91,6 +107,13 @@ class Bindings:
     _servers: dict[tuple[str, bytes], bytes] = field(factory=dict)
     """(interface, overlay address) -> NBMA address of servers that have said themselves what they are called."""
     _shapes: dict[str, _Shape] = field(factory=dict)
+    _old: dict[str, list[tuple[bytes, Registration]]] = field(factory=dict)
+    """By interface: what an earlier incarnation kept, until that interface is there."""
+
+    def __attrs_post_init__(self) -> None:
+        for (interface, address), one in self.kept.items():
+            self._old.setdefault(interface, []).append((address, one))
+        self.kept.clear()
 
     # --- look-ups -------------------------------------------------------------------------------------------------------
 
@@ -159,7 +182,8 @@ class Bindings:
                 return CieCode.UNIQUE_ALREADY_REGISTERED
         elif entry is None and self.full:
             return CieCode.INSUFFICIENT_RESOURCES
-        self._enter(interface, address, Source.REGISTERED, nbma, claimed, holding_time, unique=unique, mtu=mtu)
+        made = self._enter(interface, address, Source.REGISTERED, nbma, claimed, holding_time, unique=unique, mtu=mtu)
+        self.kept[interface, address] = Registration(nbma, claimed, holding_time, unique, mtu, made.expires)
         return CieCode.OK
 
     def learn(
@@ -267,6 +291,7 @@ class Bindings:
         if self._entries.get(entry.key) is not entry:
             return
         del self._entries[entry.key]
+        self.kept.pop((entry.interface, entry.address), None)
         if self._by_vrf.get((entry.vrf, entry.address)) is entry:
             del self._by_vrf[entry.vrf, entry.address]
         _take(self._on, entry.interface, entry.address)
@@ -296,6 +321,8 @@ class Bindings:
 
     def serve(self, interface: str, address: bytes, nbma: bytes | None) -> None:
         """A server has said what its overlay address is (None: forget it)."""
+        if self._servers.get((interface, address)) == nbma:
+            return
         if nbma is None:
             self._servers.pop((interface, address), None)
         else:
@@ -341,8 +368,40 @@ class Bindings:
         for entry in self.of(name):
             self.node.claims.hold(entry.claimant, self._rows(entry))
         self._statics(name)
+        if shape[0] and shape[2]:
+            self._restore(name)
         if name not in self.node.interfaces:
             del self._shapes[name]
+
+    def _restore(self, name: str) -> None:
+        """Registrations of an earlier incarnation, as long as they last."""
+        for address, one in self._old.pop(name, ()):
+            over = one.expires is not None and one.expires <= self.node.now
+            if over or self.on(name, address) is not None or self.node.is_own(self.node.vrf(name), address):
+                continue
+            entry = self._enter(
+                name,
+                address,
+                Source.REGISTERED,
+                one.nbma,
+                one.claimed,
+                one.holding_time,
+                unique=one.unique,
+                mtu=one.mtu,
+            )
+            entry.expires = one.expires
+            self.node.timers.set((TIMER, entry.key), entry.expires)
+            self.kept[name, address] = one
+
+    def overlay_changed(self, interface: str, address: bytes) -> None:
+        """OverlayState: IKEv2 has assigned `address` to a peer. Whoever said before that it is there, and is not, goes (N05).
+
+        An assignment that ends takes nothing along: the peer may be back before it registers again."""
+        row, entry = self.node.overlays.get((interface, address)), self.on(interface, address)
+        if row is None or entry is None or entry.source is Source.STATIC:
+            return
+        if entry.interface != interface or entry.nbma not in (row.transport, self._remote(interface)):
+            self.remove(entry, "assigned to another")
 
     def _shape(self, name: str) -> _Shape:
         node = self.node
@@ -353,6 +412,10 @@ class Bindings:
         remote = tunnel.remote if tunnel is not None else b""
         row = interface.row
         return row.network_id, row.vrf, tunnel is not None, remote, row.mpls, prefixes
+
+    def _remote(self, interface: str) -> bytes:
+        tunnel = self.node.tunnels.get(interface)
+        return tunnel.remote if tunnel is not None else b""
 
     def reconfigured(self) -> None:
         for name in list(self.node.interfaces):

@@ -109,7 +109,7 @@ class Client:
         for afi in Afi:
             for one in list(self._on.get((name, afi), {}).values()):
                 if (name, afi, one.nhs) not in wanted:
-                    self._end(one, "no longer wanted")
+                    self._end(one, self._why_not(name))
         for line in wanted:
             if line not in self._lines:
                 self._begin(line)
@@ -127,12 +127,18 @@ class Client:
                 for nhs in family.nhs:
                     yield afi, nhs
 
+    def _why_not(self, name: str) -> str:
+        interface = self.node.interfaces.get(name)
+        if interface is None or not interface.up:
+            return "interface is down"
+        return "our own address has gone" if name in self.node.tunnels else "tunnel has no source"
+
     def adjacency_changed(self, name: str) -> None:
         """A neighbour on that interface can be sent to now: who waits tries at once, and does not wait out its time."""
         for afi in Afi:
             for one in list(self._on.get((name, afi), {}).values()):
                 if one.active and not one.registered and one.request_id:
-                    one.tries, one.delay = 0, 0.0
+                    one.delay = 0.0
                     self._ask(one)
 
     def reconfigured(self) -> None:
@@ -331,9 +337,7 @@ class Client:
 
     def _named(self, one: _Registration, address: bytes) -> None:
         """A server that is asked by our own address has said what its own is."""
-        if address == one.address:
-            return
-        if one.address:
+        if one.address and one.address != address:
             self.bindings.serve(one.interface, one.address, None)
         one.address = address
         if address:

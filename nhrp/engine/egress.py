@@ -14,11 +14,12 @@ from enum import Enum
 
 from attrs import define, evolve, field
 
+from nhrp.engine.bindings import Registration
 from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
-from nhrp.engine.reach import Reach, Reached
+from nhrp.engine.reach import NOWHERE, Reach, Reached
 from nhrp.engine.requester import SHORTEST, contested
 from nhrp.engine.transit import Question, Transit, scope_of
 from nhrp.engine.ways import Addresses, Ways, Where
@@ -27,8 +28,9 @@ from nhrp.wire.packet import Cie, CieCode, Extension, ExtensionKind, Flag, Kind,
 from stack.addr import Fec, Prefix, PrefixFec, VrfFec
 from stack.claims import Slot
 from stack.events import AdjacencyKey, LabelRequest, LabelRow, LabelWanted
+from stack.values import value
 
-__all__ = ["LABEL_WITHIN", "PURGE_RETRIES", "TUNNEL_WITHIN", "Egress", "Record", "Stage"]
+__all__ = ["LABEL_WITHIN", "PURGE_RETRIES", "TUNNEL_WITHIN", "Egress", "Kept", "Record", "Stage"]
 
 TUNNEL_WITHIN = 10.0
 """Seconds that a reply waits for the tunnel to the requester."""
@@ -43,6 +45,9 @@ MAX_PURGES = 4_096
 """Purges that wait for their answer; beyond that they are sent once."""
 
 RECHECKS = 1_000
+
+RESTARTED = (1.0, 2.0, 4.0)
+"""Seconds after a restart, and from one time to the next, at which those hear that we have forgotten what we told them."""
 
 
 class Stage(Enum):
@@ -69,7 +74,7 @@ class Record:
     expires: float
     stage: Stage = Stage.LABEL
     label: int | None = None
-    reached: Reached = Reached("", usable=False)
+    reached: Reached = NOWHERE
 
     @property
     def key(self) -> tuple[int, bytes, str, Prefix]:
@@ -85,11 +90,33 @@ class Record:
         return self.question.arrival.name
 
 
+@value
+class Told:
+    """An answer that somebody believes until `expires`. `interface`, `to`: where its question came from."""
+
+    interface: str
+    to: bytes
+    overlay: bytes
+    prefix: Prefix
+    label: int | None
+    expires: float
+
+
+@define(eq=False)
+class Kept:
+    """What outlives the speaker: numbers of records -> what was told; (interface, overlay address) -> what a client has
+    registered. Bounded as they are."""
+
+    told: dict[int, Told] = field(factory=dict)
+    registrations: dict[tuple[str, bytes], Registration] = field(factory=dict)
+
+
 @define(eq=False)
 class _Purge:
+    """A record that was taken back, until its requester has heard."""
+
     packet: Packet
-    interface: str
-    nbma: bytes
+    record: Record
     tries: int = 0
 
 
@@ -103,6 +130,7 @@ class Egress:
     reach: Reach
     client: Client
     transit: Transit
+    kept: Kept = field(factory=Kept)
     others: Callable[[], int] = lambda: 0
     records: dict[int, Record] = field(factory=dict)
     _by_key: dict[tuple[int, bytes, str, Prefix], Record] = field(factory=dict)
@@ -110,6 +138,32 @@ class Egress:
     _addresses: Addresses = field(factory=Addresses)
     _doubtful: dict[int, None] = field(factory=dict)
     _purges: dict[int, _Purge] = field(factory=dict)
+    _old: list[Told] = field(factory=list)
+    _repeats: int = 0
+
+    # --- a crash --------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """What an earlier incarnation told is true no longer: its labels are gone. Those who were told hear of it as soon as we
+        know our interfaces."""
+        self._old = list(self.kept.told.values())
+        self.kept.told.clear()
+        if self._old:
+            self.node.timers.set(("kept", 0), self.node.now + RESTARTED[0])
+
+    def take_back_old(self) -> None:
+        """Timer `kept`. Said several times, since nobody is waited for."""
+        node = self.node
+        for told in self._old:
+            if told.expires > node.now and told.interface in node.tunnels:
+                packet = self._purge_of(told, Flag.NO_REPLY)
+                if packet is not None:
+                    self.gate.send(told.interface, told.to, packet)
+        self._repeats += 1
+        if self._repeats < len(RESTARTED):
+            node.timers.set(("kept", 0), node.now + RESTARTED[self._repeats])
+        else:
+            self._old.clear()
 
     # --- questions ------------------------------------------------------------------------------------------------------------
 
@@ -125,7 +179,7 @@ class Egress:
         if fault := self._objection(question.arrival, nbma):
             self.transit.nak(question.arrival, CieCode.PROHIBITED, fault)
             return
-        if old is None and len(self.records) + self.others() >= node.config.cache_limit:
+        if old is None and len(self) + self.others() >= node.config.cache_limit:
             self.transit.nak(question.arrival, CieCode.INSUFFICIENT_RESOURCES, "cache-limit")
             return
         stable = bool(packet.flags & Flag.STABLE_SOURCE) and packet.cies[0].holding_time > 0
@@ -240,6 +294,7 @@ class Egress:
         # It is believed from now on, not from when it was asked.
         record.expires = self.node.now + self._holding_time(record)
         self.node.timers.set(("answer-end", record.number), record.expires)
+        self.kept.told[record.number] = _told(record)
         self._reply(record)
 
     def _holding_time(self, record: Record) -> int:
@@ -279,12 +334,8 @@ class Egress:
             extensions=extensions,
             hop_count=255,
         )
-        if record.reached.usable:
-            self.gate.send(record.reached.interface, record.nbma, reply)
-            node.count("resolution replies sent straight")
-        else:
-            self.gate.send(arrival.name, arrival.fact.outer_source, reply)
-            node.count("resolution replies sent back")
+        straight = self._send(record, reply)
+        node.count("resolution replies sent straight" if straight else "resolution replies sent back")
 
     # --- time and changes -----------------------------------------------------------------------------------------------------
 
@@ -329,6 +380,11 @@ class Egress:
     def doubt_all(self) -> None:
         self._doubtful.update(dict.fromkeys(self.records))
 
+    def interface_changed(self, name: str) -> None:
+        for number, record in self.records.items():
+            if name in (record.interface, record.question.way.interface):
+                self._doubtful[number] = None
+
     def recheck(self, limit: int = RECHECKS) -> bool:
         """Hold answers against what changed; whether some are left."""
         while self._doubtful and limit:
@@ -358,37 +414,52 @@ class Egress:
     # --- taken back -----------------------------------------------------------------------------------------------------------
 
     def _take_back(self, record: Record, reason: str) -> None:
-        """It is no longer so: the requester is told, if it has been told before; else refused."""
+        """It is no longer so: the requester is told, if it has been told before; else refused. Tunnel and label stay until it
+        has heard, so that it can hear."""
         self.node.count(f"answer taken back: {reason}")
         if record.stage is not Stage.ANSWERED:
             self.transit.nak(record.question.arrival, CieCode.NO_BINDING, "no longer so")
-        else:
-            self._purge(record)
-        self._remove(record)
-
-    def _purge(self, record: Record) -> None:
-        node, arrival = self.node, record.question.arrival
-        own, nbma = node.own(arrival.name, arrival.afi), node.nbma(arrival.name)
-        if record.reached.usable:
-            interface, to = record.reached.interface, record.nbma
-        else:
-            interface, to = arrival.name, arrival.fact.outer_source
-        if not own or not nbma or interface not in node.tunnels:
+            self._remove(record)
             return
-        cie = Cie(prefix_length=record.prefix.length, protocol=record.prefix.network)
+        self._detach(record)
+        packet = self._purge(record, 0)
+        if packet is None or len(self._purges) >= MAX_PURGES:
+            self._release(record)
+            return
+        self._purges[packet.request_id] = _Purge(packet, record)
+        self.node.timers.set(("purge", packet.request_id), self.node.now + PURGE_RETRIES[0])
+
+    def _purge(self, record: Record, flags: int) -> Packet | None:
+        """Tell the requester; what it was told."""
+        packet = self._purge_of(_told(record), flags)
+        if packet is not None:
+            self._send(record, packet)
+        return packet
+
+    def _purge_of(self, told: Told, flags: int) -> Packet | None:
+        node, afi = self.node, told.prefix.afi
+        own, nbma = node.own(told.interface, afi), node.nbma(told.interface)
+        if not own or not nbma:
+            return None
+        cie = Cie(prefix_length=told.prefix.length, protocol=told.prefix.network)
         more = []
-        if record.label is not None:
+        if told.label is not None:
             # Prefixes of several VRFs may be alike; the label tells them apart.
-            binding = MplsBinding(Role.REPLY, fec=(FecLabel(0, (record.label,)),))
+            binding = MplsBinding(Role.REPLY, fec=(FecLabel(0, (told.label,)),))
             more.append(mpls_extension(binding, node.config.oui))
         extensions = self.gate.request_extensions(more, None)
-        flags = Flag.NO_REPLY if node.stopping else 0
-        packet = Packet(Kind.PURGE_REQUEST, nbma, own, record.overlay, node.request_id(), flags, (cie,), extensions)
-        self.gate.send(interface, to, packet)
         node.count("purges sent")
-        if not node.stopping and len(self._purges) < MAX_PURGES:
-            self._purges[packet.request_id] = _Purge(packet, interface, to)
-            node.timers.set(("purge", packet.request_id), node.now + PURGE_RETRIES[0])
+        return Packet(Kind.PURGE_REQUEST, nbma, own, told.overlay, node.request_id(), flags, (cie,), extensions)
+
+    def _send(self, record: Record, packet: Packet) -> bool:
+        """To the requester: straight if there is a tunnel, else by the way that its request came. False: neither is there."""
+        arrival = record.question.arrival
+        reached = self.reach.state(record.number)
+        if reached.usable:
+            self.gate.send(reached.interface, record.nbma, packet)
+        elif arrival.name in self.node.tunnels:
+            self.gate.send(arrival.name, arrival.fact.outer_source, packet)
+        return reached.usable
 
     def purge_due(self, request_id: int) -> None:
         """Timer `purge`: it has not been answered."""
@@ -396,23 +467,33 @@ class Egress:
         if purge is None:
             return
         purge.tries += 1
-        if purge.tries >= len(PURGE_RETRIES) or purge.interface not in self.node.tunnels:
-            del self._purges[request_id]
+        if purge.tries >= len(PURGE_RETRIES):
+            self._purged(request_id)
             return
         self.node.timers.set(("purge", request_id), self.node.now + PURGE_RETRIES[purge.tries])
-        self.gate.send(purge.interface, purge.nbma, purge.packet)
+        self._send(purge.record, purge.packet)
 
     def purge_replied(self, arrival: Arrival) -> bool:
         """PURGE_REPLY: whether it is about a purge of ours."""
-        purge = self._purges.get(arrival.packet.request_id)
+        request_id = arrival.packet.request_id
+        purge = self._purges.get(request_id)
         if purge is None or purge.packet.source != arrival.packet.source:
             return False
-        del self._purges[arrival.packet.request_id]
-        self.node.timers.set(("purge", arrival.packet.request_id), None)
+        self._purged(request_id)
         return True
 
+    def _purged(self, request_id: int) -> None:
+        self._release(self._purges.pop(request_id).record)
+        self.node.timers.set(("purge", request_id), None)
+
     def _remove(self, record: Record) -> None:
+        self._detach(record)
+        self._release(record)
+
+    def _detach(self, record: Record) -> None:
+        """It is no answer any more; what it claims stays."""
         node, number = self.node, record.number
+        self.kept.told.pop(number, None)
         if self.records.pop(number, None) is None:
             return
         if self._by_key.get(record.key) is record:
@@ -424,25 +505,35 @@ class Egress:
                 self._by_fec.pop(record.fec, None)
         self._addresses.remove(record.question.vrf, record.request.destination, number)
         self._doubtful.pop(number, None)
-        node.claims.drop(number)
-        self.reach.drop(number)
         for kind in ("answer-end", "answer-label", "answer-tunnel"):
             node.timers.set((kind, number), None)
+
+    def _release(self, record: Record) -> None:
+        """Tunnel and label are not wanted any more: they go with the last who wants them."""
+        self.node.claims.drop(record.number)
+        self.reach.drop(record.number)
 
     def clear(self, wanted: Callable[[Record], bool]) -> int:
         """The operator's: those who were told hear of it."""
         found = [record for record in self.records.values() if wanted(record)]
         for record in found:
-            if record.stage is Stage.ANSWERED:
-                self._purge(record)
-            self._remove(record)
+            self._take_back(record, "cleared")
         return len(found)
 
     def stop(self) -> None:
-        self.clear(lambda _record: True)
+        """All hear of it; rows are withdrawn with the service."""
+        for record in self.records.values():
+            if record.stage is Stage.ANSWERED:
+                self._purge(record, Flag.NO_REPLY)
+        self.kept.told.clear()
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records.values())
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.records) + len(self._purges)
+
+
+def _told(record: Record) -> Told:
+    arrival = record.question.arrival
+    return Told(arrival.name, arrival.fact.outer_source, record.overlay, record.prefix, record.label, record.expires)

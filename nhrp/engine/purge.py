@@ -84,8 +84,8 @@ class Purges:
             if entry.source is not Source.STATIC and prefix.covers(entry.address) and self._owns(entry, packet)
         ]
         if self.client.is_server(name, nbma):
-            learned = (one for one in self.bindings.inside(name, prefix) if one.source is Source.LEARNED)
-            found += [one for one in learned if one not in found]
+            inside = self.bindings.inside(name, prefix)
+            found += [one for one in inside if one.source is Source.LEARNED and one.nbma != nbma]
         return found
 
     def _owns(self, entry: Binding, packet: Packet) -> bool:
@@ -93,7 +93,7 @@ class Purges:
         return entry.address == packet.source or not entry.nat or entry.is_of(entry.nbma, packet.source_nbma)
 
     def _reply(self, arrival: Arrival) -> None:
-        """RFC 2332 5.2.6: the same packet as a reply, also when nothing matched: the sender wants to hear that we have nothing."""
+        """RFC 2332 5.2.6: the same packet as a reply, also when nothing matched: we have nothing, and that is what it asks."""
         reply = evolve(arrival.packet, kind=Kind.PURGE_REPLY, hop_count=255)
         reply = evolve(reply, extensions=self.gate.reply_extensions(arrival))
         self.gate.send(arrival.name, arrival.fact.outer_source, reply)
@@ -129,7 +129,9 @@ class Purges:
 
 
 def _prefix_of(packet: Packet, cie: Cie) -> Prefix:
-    """RFC 2332 5.2.5; 0xFF and 0 say a host."""
+    """RFC 2332 5.2.5; 0xFF and 0 say a host, but no host is called 0: that is everything."""
     address = cie.protocol or packet.source
     bits = len(address) * 8
+    if not cie.prefix_length and not any(address):
+        return Prefix.of(address, 0)
     return Prefix.of(address, cie.prefix_length if 0 < cie.prefix_length <= bits else bits)

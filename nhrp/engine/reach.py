@@ -28,7 +28,7 @@ from stack.events import (
     Via,
 )
 
-__all__ = ["DISTANCE", "IMPLICIT_NULL", "Reach", "Reached"]
+__all__ = ["DISTANCE", "IMPLICIT_NULL", "NOWHERE", "Reach", "Reached"]
 
 DISTANCE = 250
 """Of NHRP's routes: a shortcut takes no prefix from anybody by its distance, but by `override`."""
@@ -37,13 +37,16 @@ IMPLICIT_NULL = (3,)
 
 
 class Reached(NamedTuple):
-    """`interface`: by which the far end is reached ('' : none yet). `reason`: why it is not usable. `coming`: something is being
-    done about that."""
+    """`interface`: by which the far end is reached ('' : none yet). `reason`: why it is not usable. `coming`: something is
+    being done about that."""
 
     interface: str
     usable: bool
     reason: str = ""
     coming: bool = False
+
+
+NOWHERE = Reached("", usable=False, reason="not asked for")
 
 
 @define(eq=False)
@@ -58,7 +61,7 @@ class _Hold:
     route: bool
     number: int
     routes: int
-    state: Reached = Reached("", usable=False)
+    state: Reached = NOWHERE
 
 
 @define(eq=False)
@@ -100,7 +103,7 @@ class Reach:
 
     def state(self, claimant: int) -> Reached:
         hold = self._holds.get(claimant)
-        return hold.state if hold is not None else Reached("", usable=False, reason="nobody wants it")
+        return hold.state if hold is not None else NOWHERE
 
     def leads_to(self, overlay: bytes) -> frozenset[bytes]:
         """The NBMA addresses to which tunnels are held for it."""
@@ -159,7 +162,7 @@ class Reach:
         tunnel = node.tunnels.get(hold.interface)
         if tunnel is not None and not tunnel.remote:
             return hold.interface
-        if tunnel is not None and tunnel.remote == hold.nbma and not self._clone(hold.interface):
+        if tunnel is not None and tunnel.remote == hold.nbma and not self.made(hold.interface):
             return hold.interface
         if hold.build and self._template_of(hold):
             return ""
@@ -172,7 +175,7 @@ class Reach:
         tunnel = self.node.tunnels.get(name)
         return tunnel is not None and tunnel.remote == nbma
 
-    def _clone(self, name: str) -> bool:
+    def made(self, name: str) -> bool:
         """Whether IKEv2 has made it; then it goes when nobody wants it."""
         interface = self.node.interfaces.get(name)
         parent = self.node.interfaces.get(interface.row.parent) if interface is not None else None

@@ -78,9 +78,11 @@ def mpls_said(packet: Packet, oui: bytes, role: Role) -> MplsBinding | None:
 
 
 def contested(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes, nbma: bytes) -> str:
-    """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. Who is on our own way to it
-    (the hub, which knows its peers) may say that it has moved; nobody else."""
+    """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. Who is on our own way to
+    it, or at the far end of a tunnel that is configured (the hub, which knows its peers), may say that it has moved; nobody else."""
     if not reach.leads_to(overlay) - {nbma}:
+        return ""
+    if arrival.tunnel.remote and not reach.made(arrival.name):
         return ""
     way = ways.find(ways.node.vrf(arrival.name), overlay)
     if way.where is Where.NETWORK and (way.interface, way.nbma) == (arrival.name, arrival.fact.outer_source):
@@ -159,7 +161,7 @@ class Requester:
             return []
         said = binding.context if binding is not None else None
         names = [node.vrf(arrival.name)] if said is None else list(node.rib.ribs)
-        found = []
+        found: list[tuple[str, Way, ContextLabel | None]] = []
         for vrf in names:
             way = self.ways.find(vrf, headers.destination)
             if not self._is_next(way, arrival) or not self._local(vrf, headers.source, way.network):
@@ -366,7 +368,25 @@ class Requester:
             raise _RefusedError("a label that means something else")
         return labels
 
-    # --- errors -------------------------------------------------------------------------------------------------------------
+    # --- purges and errors ----------------------------------------------------------------------------------------------------
+
+    def purged(self, arrival: Arrival, prefix: Prefix) -> int:
+        """A purge request for us: shortcuts that its sender has given us, where the packets go to or our own way to it leads
+        by. How many."""
+        node, packet = self.node, arrival.packet
+        try:
+            binding = mpls_said(packet, node.config.oui, Role.REPLY)
+        except WireError:
+            return 0
+        labels = binding.fec_of(0) if binding is not None else None
+        source = arrival.fact.outer_source
+
+        def taken_back(entry: Entry, answer: Answer) -> bool:
+            asked = (entry.way.interface, entry.way.nbma) == (arrival.name, source)
+            mine = answer.overlay == packet.source and prefix.contains(answer.prefix)
+            return mine and labels in (None, answer.labels) and (asked or answer.nbma == source)
+
+        return self.shortcuts.purge(taken_back)
 
     def error(self, arrival: Arrival) -> bool:
         """ERROR_INDICATION: whether it is about a request of ours that still waits."""

@@ -18,7 +18,7 @@ from attrs import define, field
 
 from nhrp.engine.node import Node
 from nhrp.engine.outputs import AskUsed
-from nhrp.engine.reach import DISTANCE, Reach, Reached
+from nhrp.engine.reach import DISTANCE, NOWHERE, Reach, Reached
 from nhrp.engine.ways import Addresses, Way, Ways
 from nhrp.events import ShortcutDown, ShortcutUp
 from nhrp.wire.mpls import ContextLabel
@@ -108,7 +108,7 @@ class Entry:
     renews: Entry | None = None
     renewed_by: Entry | None = None
     answer: Answer | None = None
-    reached: Reached = Reached("", usable=False)
+    reached: Reached = NOWHERE
     expires: float | None = None
     checks: int = 0
     up_since: float | None = None
@@ -342,6 +342,11 @@ class Shortcuts:
         """Interfaces, networks or the configuration have changed."""
         self._doubtful.update(dict.fromkeys(self.entries))
 
+    def interface_changed(self, name: str) -> None:
+        for number, entry in self.entries.items():
+            if name in (entry.way.interface, entry.reached.interface):
+                self._doubtful[number] = None
+
     def recheck(self, limit: int = RECHECKS) -> bool:
         """Hold entries against the routes that changed; whether some are left."""
         while self._doubtful and limit:
@@ -374,15 +379,10 @@ class Shortcuts:
 
     # --- taken back ---------------------------------------------------------------------------------------------------------
 
-    def purge(self, overlay: bytes, prefix: Prefix, labels: LabelStack | None) -> int:
-        """`overlay` takes back what it said about `prefix` and all in it. `labels`: only where it had us push these."""
-        count = 0
-        for entry in [one for one in self.entries.values() if one.answer is not None]:
-            answer = entry.answer
-            if answer is not None and answer.overlay == overlay and prefix.contains(answer.prefix):
-                if labels is None or answer.labels == labels:
-                    count += self.turn(entry, Input.GONE, "purged by the far end")
-        return count
+    def purge(self, taken_back: Callable[[Entry, Answer], bool]) -> int:
+        """Whoever has answered takes it back; of how many entries that is true."""
+        found = [one for one in self.entries.values() if one.answer is not None and taken_back(one, one.answer)]
+        return sum(self.turn(entry, Input.GONE, "purged by the far end") for entry in found)
 
     def clear(self, wanted: Callable[[Entry], bool], reason: str) -> int:
         found = [entry for entry in self.entries.values() if wanted(entry)]

@@ -60,6 +60,7 @@ class NhsSnapshot:
     last_reply: float | None = None
     next_request: float | None = None
     reason: str = ""
+    cluster: int = 0
 
 
 @frozen

@@ -112,7 +112,7 @@ class Transit:
         return record is not None and not record.octets
 
     def _context(self, arrival: Arrival) -> _Context:
-        """The VRF that a request is about. A label that is not ours, or was never given to this neighbour, says nothing (V07)."""
+        """The VRF that a request is about. A label not ours, or never given to this neighbour, says nothing (V07)."""
         node = self.node
         inside = node.vrf(arrival.name)
         try:

@@ -91,21 +91,22 @@ class Ways:
     def _routed(self, prefix: Prefix, route: Candidate, address: bytes) -> Way:
         hop = self.node.nexthops.get(route.next_hop)
         via = _via(route, hop)
-        if hop is None or via is None:
+        if via is None:
             return Way(Where.NONE, prefix)
-        name = hop.adjacency.interface if hop.adjacency is not None else hop.key.interface
+        key = hop.adjacency if hop is not None else None
+        name = key.interface if key is not None else via.interface
         network = self.node.network(name)
         if not network:
-            return Way(Where.OUTSIDE, prefix, name)
-        next_hop = self._neighbour(hop, via, name, address)
+            return Way(Where.OUTSIDE if name else Where.NONE, prefix, name)
+        next_hop = self._neighbour(key, via, name, address)
         nbma = self.nbma(name, next_hop)
         return Way(Where.NETWORK, prefix, name, next_hop, nbma, via.labels, via.address, network)
 
-    def _neighbour(self, hop: NextHop, via: Via, name: str, address: bytes) -> bytes:
+    def _neighbour(self, key: AdjacencyKey | None, via: Via, name: str, address: bytes) -> bytes:
         """The overlay address of who is next."""
-        if hop.adjacency is not None and hop.adjacency.address:
-            return hop.adjacency.address
-        if via.address and (hop.adjacency is not None or hop.key.address):
+        if key is not None and key.address:
+            return key.address
+        if via.address:
             return via.address
         tunnel = self.node.tunnels.get(name)
         if tunnel is not None and tunnel.remote:
@@ -172,9 +173,9 @@ def _receives(prefix: Prefix, route: Candidate) -> bool:
 
 
 def _via(route: Candidate, hop: NextHop | None) -> Via | None:
-    """The way of a route that its next hop in use stands for."""
+    """The way of a route that its next hop in use stands for; of an attached prefix, which needs none, its first."""
     if hop is None:
-        return None
+        return next((via for via in route.route.vias if via.interface and not route.next_hop), None)
     same = (via for via in route.route.vias if _same(via.key(), hop.key))
     return next(same, None)
 

@@ -141,12 +141,5 @@ NO_EFFECT: tuple[Line, ...] = (
 """Every line that is taken and does nothing."""
 
 
-_NHRP = "the NHRP package"
-
-LATER: tuple[later, ...] = (
-    later((CONFIG,), "ip nhrp", _NHRP),
-    later((INTERFACE_MODE,), "ip nhrp", _NHRP),
-    later((INTERFACE_MODE,), "ipv6 nhrp", _NHRP),
-    later((INTERFACE_MODE,), "mpls nhrp", _NHRP),
-)
-"""Lines of packages to come, the longer beginnings first."""
+LATER: tuple[later, ...] = ()
+"""Lines of packages to come, the longer beginnings first. There are none."""

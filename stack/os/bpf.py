@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from stack.addr import Prefix
 
 __all__ = [
+    "accept_all",
     "attach",
     "esp_in_udp",
     "labelled_filter",
@@ -59,6 +60,10 @@ def attach(sock: socket.socket, program: list[Instruction]) -> None:
 
 def reject_all() -> list[Instruction]:
     return [_REJECT]
+
+
+def accept_all() -> list[Instruction]:
+    return [_ACCEPT]
 
 
 def untagged_filter() -> list[Instruction]:

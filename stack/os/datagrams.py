@@ -1,4 +1,4 @@
-"""UDP over IPv4 at one port, on every address of the host. See `stack.net.DatagramPort` for what it promises.
+"""UDP over IPv4 at one port, on every address of a VRF. See `stack.net.DatagramPort` for what it promises.
 
 No ICMP error comes out of it: the kernel reports them to an unconnected socket only with IP_RECVERR (ip(7)), which is off.
 What an error is worth to IKE is nothing anyway (RFC 7296 2.4: not enough to conclude that the peer has failed).
@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stack.addr import format_address
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from stack.net import DatagramPort
 
-__all__ = ["UdpPort"]
+__all__ = ["UdpPort", "shared_udp_port"]
 
 _QUEUE = 4 << 20
 """Octets a socket may hold each way: some ten thousand IKE messages."""
@@ -33,10 +35,26 @@ _PKTINFO = struct.Struct("=I4s4s")
 _ANCILLARY = socket.CMSG_SPACE(_PKTINFO.size)
 
 
-class UdpPort(Reading):
-    """Bound to 0.0.0.0 and `port`; `program` filters from the UDP header on, and is there before the first datagram is."""
+@contextmanager
+def shared_udp_port(present: Iterable[socket.socket]) -> Iterator[None]:
+    """Inside, a port may be bound on which one of `present` is bound already, on another device or on none: as with TCP
+    (`stack.os.tcp.shared_port`), the kernel wants SO_REUSEPORT of both for that, and it is on only meanwhile, so that nobody
+    else gets beside us and each datagram goes to the socket that fits best."""
+    held = [sock for sock in present if sock.fileno() >= 0]
+    try:
+        for sock in held:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield
+    finally:
+        for sock in held:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
 
-    def __init__(self, port: int, program: list[bpf.Instruction]) -> None:
+
+class UdpPort(Reading):
+    """Bound to 0.0.0.0 and `port`; `program` filters from the UDP header on, and is there before the first datagram is.
+    With `device`, the host port of a VRF: what comes in by it, and out of it whatever the host's routes say."""
+
+    def __init__(self, port: int, program: list[bpf.Instruction], device: str = "") -> None:
         self.port = port
         self._buffer = memoryview(bytearray(_LARGEST))
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -46,8 +64,13 @@ class UdpPort(Reading):
             # DF clear: a message that is larger than the path is fragmented rather than lost.
             self.socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
             big_queues(self.socket, receive=_QUEUE, send=_QUEUE)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if device:
+                with privileged("CAP_NET_RAW", f"UDP port {port} on {device}"):
+                    self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
             with privileged("CAP_NET_BIND_SERVICE", f"UDP port {port}"):
                 self.socket.bind(("0.0.0.0", port))  # noqa: S104  (every address of the host, as the contract says)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
         except BaseException as error:
             self.socket.close()
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:

@@ -14,7 +14,7 @@ from attrs import define, field
 from stack.addr import DEFAULT_VRF, Prefix
 from stack.net import Host, Listener, Network, Port, TcpOptions
 from stack.os import bpf, tcp
-from stack.os.datagrams import UdpPort
+from stack.os.datagrams import UdpPort, shared_udp_port
 from stack.os.host import OsHost
 from stack.os.ports import Buffer, FramePort, Octets, RawPort, RawSendPort, TunPort
 
@@ -93,6 +93,7 @@ class OsNetwork:
     host: Host = field(init=False)
     _doors: dict[str, _Door] = field(factory=dict, init=False)
     _listening: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
+    _datagrams: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
     _default_sockets: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
     _filters: WeakKeyDictionary[socket.socket, list[bpf.Instruction]] = field(factory=WeakKeyDictionary, init=False)
     """What a socket rejects besides: the rest of its program."""
@@ -187,10 +188,14 @@ class OsNetwork:
         known = self._host.device(device)
         return FramePort(device, known.mtu, bpf.labelled_filter())
 
-    def datagrams(self, port: int, *, marked: bool = False) -> UdpPort:
+    def datagrams(self, port: int, *, marked: bool = False, vrf: str = "") -> UdpPort:
         rest = bpf.marked() if marked else None
-        udp = UdpPort(port, self._program(rest))
-        self._guard_always(udp.socket, rest)
+        device = self._device(vrf)
+        with shared_udp_port(self._datagrams):
+            udp = UdpPort(port, rest or bpf.accept_all() if device else self._program(rest), device)
+        self._datagrams.add(udp.socket)
+        if not device:
+            self._guard_always(udp.socket, rest)
         return udp
 
     def raw(self, protocol: int, *, remote: bytes = b"", port: int = 0) -> Port:

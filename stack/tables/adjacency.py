@@ -29,8 +29,8 @@ class AdjacencyKind(Enum):
 @frozen
 class Adjacency:
     """One neighbour. `mtu`: the largest packet, labels included, that fits behind the rewrite. Not `complete`: still
-    being resolved, or (with `reason`) dead; nothing can be sent. With `protection` (the profile's name) only the SA of `sa`
-    carries it: without one, nothing goes."""
+    being resolved, or (with `reason`) dead; nothing can be sent. `source` and `destination` are in VRF `transport_vrf`.
+    With `protection` (the profile's name) only the SA of `sa` carries it: without one, nothing goes."""
 
     key: AdjacencyKey
     kind: AdjacencyKind
@@ -46,6 +46,7 @@ class Adjacency:
     reason: str = ""
     created: float = 0.0
     sa: SaKey | None = None
+    transport_vrf: str = ""
 
     def takes(self, *, labelled: bool) -> bool:
         """Whether such packets can be sent there now. On a device of the kernel's, which resolves for IP itself, labelled

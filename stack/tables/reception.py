@@ -13,8 +13,9 @@ __all__ = ["Reception", "ReceptionTable"]
 class Reception:
     """One tunnel's inward side.
 
-    An outer packet matches if its destination is `local`, its protocol in `protocols`, its GRE key equals `gre_key` (None:
-    the packet must have none) and its source is in `sources` (None: any source, when the allow-list is switched off).
+    An outer packet matches if it came in VRF `transport_vrf`, its destination is `local`, its protocol in `protocols`, its
+    GRE key equals `gre_key` (None: the packet must have none) and its source is in `sources` (None: any source, when the
+    allow-list is switched off).
     Rows with a narrower `sources` (point-to-point) go before wider ones. `vrf` is where unlabelled IP goes; `scope` is the
     ingress kind that labels are checked against; `protected`: accept only what came out of ESP.
     """
@@ -30,6 +31,7 @@ class Reception:
     ip: bool = True
     scope: str = "mgre"
     protected: bool = False
+    transport_vrf: str = ""
 
 
 @define(eq=False)

@@ -184,7 +184,7 @@ class IpStack:
                 socket.push(Datagram(octets, ip.source, sport, ip.ttl))
                 return
         for door in self.doors:
-            if door.port == dport and ip.is_v4 and not nic.scope:
+            if (door.vrf, door.port) == (nic.scope, dport) and ip.is_v4:
                 door.push(PortDatagram(octets, ip.source, sport, ip.destination, dport))
                 return
         self.drops["no UDP port"] += 1
@@ -292,17 +292,17 @@ class IpStack:
             raise os_error(errno.EMSGSIZE)
         self.send(p.build_ip(source, destination, p.UDP, datagram, ident=self.ident()), scope=socket.vrf)
 
-    def send_datagram(self, octets: bytes, local: bytes, remote: bytes, sport: int, dport: int) -> None:
-        """Of a `MemoryDatagrams`. OSError: EINVAL (an address that is not ours), EMSGSIZE, ENETUNREACH."""
-        if local and not self.host.is_local(local, ""):
+    def send_datagram(self, door: MemoryDatagrams, octets: bytes, local: bytes, remote: bytes, port: int) -> None:
+        """OSError: EINVAL (an address that is not ours), EMSGSIZE, ENETUNREACH."""
+        if local and not self.host.is_local(local, door.vrf):
             raise os_error(errno.EINVAL, "not an address of this host")
-        source = local or self.source_to(remote)
+        source = local or self.source_to(remote, door.vrf)
         if not source:
             raise os_error(errno.ENETUNREACH)
-        datagram = p.build_udp(source, remote, sport, dport, octets)
+        datagram = p.build_udp(source, remote, door.port, port, octets)
         if len(datagram) > 65515:
             raise os_error(errno.EMSGSIZE)
-        self.send(p.build_ip(source, remote, p.UDP, datagram, ident=self.ident()))
+        self.send(p.build_ip(source, remote, p.UDP, datagram, ident=self.ident()), scope=door.vrf)
 
     # --- forward ---
 
@@ -360,26 +360,28 @@ class IpStack:
         if local and not self.host.is_local(local, vrf):
             raise os_error(errno.EADDRNOTAVAIL)
         used = {socket.port for socket in self.sockets if socket.vrf == vrf}
-        used |= {door.port for door in self.doors} if not vrf else set()
+        used |= {door.port for door in self.doors if door.vrf == vrf}
         port = port or next(port for port in range(49152, 65536) if port not in used)
         clash = any(
             (socket.vrf, socket.port) == (vrf, port) and (not local or socket.local in (b"", local))
             for socket in self.sockets
-        ) or (not vrf and any(door.port == port for door in self.doors))
+        ) or any((door.vrf, door.port) == (vrf, port) for door in self.doors)
         if clash:
             raise os_error(errno.EADDRINUSE)
         socket = UdpSocket(vrf, local, port, self.send_udp, self.sockets.remove)
         self.sockets.append(socket)
         return socket
 
-    def open_datagrams(self, port: int, *, marked: bool, bound: int) -> MemoryDatagrams:
-        """OSError: EADDRINUSE, EINVAL."""
+    def open_datagrams(self, port: int, *, marked: bool, bound: int, vrf: str = "") -> MemoryDatagrams:
+        """OSError: EADDRINUSE, EINVAL, ENODEV."""
         if not 0 < port < 65536:
             raise os_error(errno.EINVAL, f"UDP port {port}")
-        if any(door.port == port for door in self.doors) or any(
-            (socket.vrf, socket.port) == ("", port) for socket in self.sockets
+        if vrf and self.host.scope_nic(vrf) is None:
+            raise os_error(errno.ENODEV, f"VRF {vrf} has no host port (yet)")
+        if any((door.vrf, door.port) == (vrf, port) for door in self.doors) or any(
+            (socket.vrf, socket.port) == (vrf, port) for socket in self.sockets
         ):
             raise os_error(errno.EADDRINUSE, f"UDP port {port}")
-        door = MemoryDatagrams(port, marked, self.send_datagram, self.doors.remove, bound)
+        door = MemoryDatagrams(port, marked, self.send_datagram, self.doors.remove, bound, vrf)
         self.doors.append(door)
         return door

@@ -194,8 +194,8 @@ class MemoryNode:
         nic.wire = port.push
         return port
 
-    def datagrams(self, port: int, *, marked: bool = False) -> MemoryDatagrams:
-        return self.ip.open_datagrams(port, marked=marked, bound=self.world.queue)
+    def datagrams(self, port: int, *, marked: bool = False, vrf: str = "") -> MemoryDatagrams:
+        return self.ip.open_datagrams(port, marked=marked, bound=self.world.queue, vrf=vrf)
 
     def raw(self, protocol: int, *, remote: bytes = b"", port: int = 0) -> QueuePort:
         if not 0 < protocol < 256 or (port and protocol != UDP):

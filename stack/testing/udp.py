@@ -65,14 +65,15 @@ class UdpSocket:
 
 @define(eq=False)
 class MemoryDatagrams:
-    """`stack.net.DatagramPort`. `sender(octets, local, remote, our port, port)` may raise OSError. `drops` counts what was not
-    taken: `queue full`, `not marked`."""
+    """`stack.net.DatagramPort`, in `vrf`. `sender(door, octets, local, remote, port)` may raise OSError. `drops` counts what
+    was not taken: `queue full`, `not marked`."""
 
     port: int
     marked: bool
-    sender: Callable[[bytes, bytes, bytes, int, int], None]
+    sender: Callable[[MemoryDatagrams, bytes, bytes, bytes, int], None]
     closed: Callable[[MemoryDatagrams], None]
     bound: int
+    vrf: str = ""
     drops: Counter[str] = field(factory=Counter, init=False)
     _queue: deque[PortDatagram] = field(factory=deque, init=False, repr=False)
     _readable: Callable[[], None] | None = field(default=None, init=False)
@@ -97,7 +98,7 @@ class MemoryDatagrams:
 
     def send(self, octets: bytes, local: bytes, remote: bytes, port: int) -> None:
         self._check()
-        self.sender(bytes(octets), local, remote, self.port, port)
+        self.sender(self, bytes(octets), local, remote, port)
 
     def listen(self, readable: Callable[[], None] | None) -> None:
         if readable is not None:

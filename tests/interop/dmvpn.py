@@ -13,22 +13,23 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from attrs import define, field, frozen
 
-from nhrp.wire.codec import decode
+from nhrp.wire.codec import decode as decode_nhrp
 from nhrp.wire.packet import Kind, Packet
 from stack.addr import format_address
 from stack.lab.namespace import Namespace, World
+from tests.conftest import require_tool
 from tests.interop.nodes import Node
 from tests.interop.pes import ip
+from tests.interop.tshark import decode, faults
 
-__all__ = ["Gre", "Nbma", "Probe", "config", "host_pings", "nbma", "overlay", "ttls", "until"]
+__all__ = ["Gre", "Nbma", "Probe", "clean", "config", "host_pings", "nbma", "overlay", "ttls", "until"]
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class Gre:
 
     @property
     def nhrp(self) -> Packet:
-        return decode(self.payload)
+        return decode_nhrp(self.payload)
 
     @property
     def inner(self) -> tuple[str, str]:
@@ -156,16 +157,15 @@ class Nbma:
         if names[0] not in self.world.namespaces:
             node, host = self.attach(names[0]), self.world.add(names[1])
             self.world.cable(node, "eth1", host, "eth0")
+            node.sysctl(ipv4__ip_forward=1)  # the kernel has the interfaces of the global table
             host.address("eth0", f"192.168.{number}.10/24")
             host.route("default", via=f"192.168.{number}.1")
         return self.world.namespaces[names[0]], self.world.namespaces[names[1]]
 
-    @contextmanager
-    def node(self, number: int, text: str) -> Iterator[Node]:
-        """One of ours, running."""
+    def our_node(self, number: int, text: str) -> Node:
+        """Not started."""
         namespace, _ = self.site(number)
-        with Node(namespace, text, {"Ethernet0/0": "eth0", "Ethernet0/1": "eth1"}, self.folder) as node:
-            yield node
+        return Node(namespace, text, {"Ethernet0/0": "eth0", "Ethernet0/1": "eth1"}, self.folder)
 
     # --- what crossed ---
 
@@ -191,9 +191,7 @@ class Nbma:
     def data(self, source: int, destination: int, *, since: int = 0) -> list[Gre]:
         """IPv4 packets in GRE from one node's NBMA address straight to another's."""
         ends = nbma(source), nbma(destination)
-        return [
-            one for one in self.packets[since:] if one.protocol == IPV4 and (one.source, one.destination) == ends
-        ]
+        return [one for one in self.packets[since:] if one.protocol == IPV4 and (one.source, one.destination) == ends]
 
     def write(self, path: Path, *, since: int = 0, source: str = "") -> Path:
         """A pcap file of what crossed, for tshark."""
@@ -206,7 +204,7 @@ class Nbma:
         return path
 
 
-# --- somebody who speaks NHRP and nothing else ---------------------------------------------------------------------------------
+# --- somebody who speaks NHRP and nothing else -------------------------------------------------------------------
 
 
 class Probe:
@@ -294,3 +292,17 @@ def host_pings(host: Namespace, destination: str, *, count: int = 1) -> list[int
     command = ["ping", "-c", str(count), "-i", "0.2", "-W", "1", destination]
     done = host.run(lambda: subprocess.run(command, capture_output=True, text=True, timeout=30, check=False))
     return ttls(done.stdout)
+
+
+# --- tshark -----------------------------------------------------------------------------------------------------
+
+
+def clean(capture: Path) -> set[int]:
+    """The kinds of NHRP packets in a capture. tshark must find nothing wrong with any packet, and have seen each checksum."""
+    assert faults(decode(capture)) == []
+    command = [require_tool("tshark"), "-n", "-r", str(capture), "-Y", "nhrp", "-T", "fields"]
+    command += [word for name in ("nhrp.hdr.op.type", "nhrp.hdr.chksum.status") for word in ("-e", name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert all(status == "1" for _, status in rows), rows
+    return {int(kind) for kind, _ in rows}

@@ -40,6 +40,11 @@ _DAEMON = (
     "[ -S {run}/{daemon}.vty ]"
 )
 
+_SEND = (
+    "import socket, sys; raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_GRE); "
+    "raw.sendto(bytes.fromhex(sys.argv[1]), (sys.argv[2], 0))"
+)
+
 
 class Nhrpd:
     """A router: NBMA 192.0.2.N, overlay 10.0.0.N/32, site 192.168.N.0/24 (its own address .1)."""
@@ -85,6 +90,15 @@ class Nhrpd:
         self._daemon("zebra", "")
         self._daemon("nhrpd", "debug nhrp all\n" + text)
 
+    def speak_bgp(self, text: str) -> None:
+        """Besides, until it is stopped."""
+        self._daemon("bgpd", text)
+
+    def send(self, to: int, octets: bytes, *, key: int = 42) -> None:
+        """NHRP that nhrpd itself would not send."""
+        packet = (b"\x20\0\x20\x01" + key.to_bytes(4) + octets).hex()
+        self._sh(f"ip netns exec {self.name} python3 -c '{_SEND}' {packet} {nbma(to)}")
+
     def _daemon(self, daemon: str, text: str) -> None:
         config = self._folder / f"{self.name}.{daemon}.conf"
         config.write_text(_OPTIONS + text)
@@ -92,8 +106,10 @@ class Nhrpd:
 
     def kill(self) -> None:
         """It is gone without a word, and its tunnel with it."""
-        for daemon in ("nhrpd", "zebra"):
-            self._sh(f"kill -9 $(cat {self.run}/{daemon}.pid); rm -f {self.run}/{daemon}.*")
+        for daemon in ("bgpd", "nhrpd", "zebra"):
+            self._sh(
+                f"[ ! -f {self.run}/{daemon}.pid ] || kill -9 $(cat {self.run}/{daemon}.pid); rm -f {self.run}/{daemon}.*"
+            )
         self._sh(f"ip -n {self.name} link del gre1; ip netns exec {self.name} iptables-legacy -F")
         self._up = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stack.config import Config
-from stack.events import InterfaceKind, InterfaceOffered, InterfaceRow
+from stack.events import AddressRow, Interface, InterfaceKind, InterfaceOffered, InterfaceRow
 from stack.ios.checks import check_config
 from stack.ios.printer import running_config
 from stack.ios.reader import ConfigError
@@ -103,14 +103,38 @@ def test_a_template_needs_no_source_and_no_destination() -> None:
     assert not [found for found in findings(bare) if "has no tunnel" in found]
 
 
-def test_a_transport_vrf_is_not_ignored() -> None:
-    """The outer packets would travel in the default VRF, where nobody wants them: the tunnel stays down, and says why."""
-    text = "vrf definition red\n address-family ipv4\n" + SPOKE + " tunnel vrf red\n"
-    why = "Tunnel0 stays down: its own packets travel in the default VRF only"
-    assert f"warning: {why}" in findings(text)
+RED = "vrf definition red\n address-family ipv4\n"
+
+
+@pytest.mark.parametrize(
+    ("transport", "of_source", "where", "there"),
+    [("red", "", "VRF {}", "the default VRF"), ("", "red", "the default VRF", "VRF {}")],
+)
+def test_a_source_in_another_vrf_than_the_tunnels_own_packets(
+    transport: str, of_source: str, where: str, there: str
+) -> None:
+    """The far end would be looked for in one VRF, and the packets sent from the other: the tunnel is down, and says why."""
+    text = RED + SPOKE + (f" tunnel vrf {transport}\n" if transport else "")
+    if of_source:
+        text = text.replace("interface Ethernet0/0\n", f"interface Ethernet0/0\n vrf forwarding {of_source}\n")
+    expected = (
+        f"warning: Tunnel0 stays down: its own packets travel in {where.format(repr('red'))}, and Ethernet0/0 is in "
+    )
+    assert expected + there.format(repr("red")) in findings(text)
     tunnel = Config.from_ios(text)[TunnelConfig].tunnels["Tunnel0"]
-    fault, source = tunnel_source(tunnel, {})
-    assert (fault, source) == ("tunnel vrf red: a tunnel's own packets travel in the default VRF only", b"")
+    row = InterfaceRow("Ethernet0/0", InterfaceKind.ETHERNET, vrf=of_source)
+    source = Interface(row, 1, up=True, mtu=1500, addresses={bytes((172, 16, 1, 1)): AddressRow(24)})
+    fault, address = tunnel_source(tunnel, {"Ethernet0/0": source})
+    assert address == b""
+    assert fault == (
+        f"the tunnel's own packets travel in {where.format('red')}, and its source Ethernet0/0 is in {there.format('red')}"
+    )
+
+
+def test_a_transport_vrf_is_a_vrf_and_nothing_to_warn_of() -> None:
+    both = RED + SPOKE.replace("interface Ethernet0/0\n", "interface Ethernet0/0\n vrf forwarding red\n")
+    assert not [found for found in findings(both + " tunnel vrf red\n") if "travel in" in found]
+    assert "error: there is no VRF called 'blue': Tunnel0 stays down" in findings(both + " tunnel vrf blue\n")
 
 
 def test_two_protected_tunnels_with_the_same_ends_are_an_error() -> None:

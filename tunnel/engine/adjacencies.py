@@ -44,8 +44,16 @@ def attached(key: AdjacencyKey, interface: Interface, neighbour: Neighbour | Non
         if key.address:
             return None
         return Adjacency(key, AdjacencyKind.TUN, interface.up, interface.mtu, reason=down, created=created)
-    if row.kind is not InterfaceKind.ETHERNET or not key.address:
+    if row.kind is not InterfaceKind.ETHERNET:
         return None
+    if not key.address:
+        # The whole interface: the kernel resolves for IP whoever is attached there.
+        kernels = is_kernels(interface)
+        return (
+            Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, reason=down, created=created)
+            if kernels
+            else None
+        )
     mac = neighbour.mac if neighbour else b""
     rewrite = ethernet.head(mac, interface.mac, row.vlan) if mac else b""
     if is_kernels(interface):
@@ -75,7 +83,7 @@ def state_of(adjacency: Adjacency | None, key: AdjacencyKey, *, wanted: bool) ->
     asking = adjacency.kind is AdjacencyKind.ETHERNET and not adjacency.complete and not adjacency.reason
     usable = adjacency.complete or asking
     reason = NeighbourState.ASKING.value if asking else adjacency.reason
-    return AdjacencyRow(usable, adjacency.mtu, reason, transport=adjacency.destination)
+    return AdjacencyRow(usable, adjacency.mtu, reason, adjacency.destination, adjacency.transport_vrf)
 
 
 def _transport_mtu(way: NextHopRow | None, interfaces: Mapping[str, Interface]) -> int:
@@ -180,6 +188,7 @@ def tunnel(
         reason=fault,
         created=created,
         sa=sa,
+        transport_vrf=config.vrf,
     )
 
 
@@ -204,4 +213,5 @@ def tunnel_reception(
         mpls=interface.row.mpls,
         scope=SCOPE_PROTECTED if interface.row.protection else SCOPE_MGRE,
         protected=bool(interface.row.protection),
+        transport_vrf=config.vrf,
     )

@@ -53,6 +53,7 @@ class _Entry:
     transport: bytes
     created: float
     claims: dict[str, bytes] = field(factory=dict)
+    """By client, the newest last."""
 
 
 @define
@@ -65,8 +66,10 @@ class _Place:
 
 @define
 class EndpointDatabase:
-    """Keyed by (tunnel, overlay). Claims that disagree about the transport address: the first client's counts, until it
-    lets go."""
+    """Keyed by (tunnel, overlay). Of claims that disagree about the transport address the newest counts: what a client newly
+    says, or says otherwise than before. A spoke whose address has moved is at the new one at once, whoever finds out first
+    (IKE by a new SA, NHRP by a registration); the other's claim, of before, may stand for hours. To say the same again is
+    nothing new, so two who disagree for good do not make the endpoint flap."""
 
     refused: int = 0
     _entries: dict[Claim, _Entry] = field(factory=dict)
@@ -86,14 +89,14 @@ class EndpointDatabase:
             self._join(tunnel, transport, overlay, now)
             entry.claims[client] = transport
             return {overlay}
-        if transport is None:
+        if transport != entry.claims.get(client):
             entry.claims.pop(client, None)
-        else:
-            entry.claims[client] = transport
+            if transport is not None:
+                entry.claims[client] = transport
         return self._settle(key, entry, now)
 
     def _settle(self, key: Claim, entry: _Entry, now: float) -> set[bytes]:
-        wanted = next(iter(entry.claims.values()), None)
+        wanted = next(reversed(entry.claims.values()), None)
         if wanted == entry.transport:
             return set()
         self._leave(key[0], entry.transport, key[1])

@@ -81,7 +81,7 @@ from tunnel.engine.outputs import (
 )
 from tunnel.engine.profile import Provision, provision
 from tunnel.engine.security import Ends, ends_of, has_one
-from tunnel.engine.tunnels import Tunnels
+from tunnel.engine.tunnels import End, Tunnels, end_of
 from tunnel.wire import arp, nd
 
 __all__ = ["KERNEL_DISTANCE", "OWNER", "Engine", "Snapshot"]
@@ -316,7 +316,7 @@ class Engine:
             self._dirty.keys.add(AdjacencyKey(name, overlay))
             for transport in (before, self.endpoints.transport(tunnel, overlay)):
                 if transport is not None:
-                    self._dirty.ends.add(transport)
+                    self._dirty.ends.add((self.tunnels.vrf(name), transport))
                     self._dirty.sas.add(SaKey(name, transport))
 
     def _adjacencies_wanted(self, delta: Delta, now: float) -> None:
@@ -331,7 +331,7 @@ class Engine:
         for key in delta.rows:
             for tunnel, overlay in self._users(key.address):
                 self._dirty.keys.add(AdjacencyKey(tunnel, overlay))
-            self._dirty.names |= self.tunnels.to(key.address)
+            self._dirty.names |= self.tunnels.to((key.vrf, key.address))
         self._dirty.bindings = True
 
     def _users(self, transport: bytes) -> Iterable[tuple[str, bytes]]:
@@ -391,9 +391,10 @@ class Engine:
         dirty.offers |= {*self._topic(InterfaceOffered).rows, *self._adopted, *self._made}
         dirty.interfaces |= {*self.interfaces, *self._local.names()}
         for name in self.endpoints.tunnels():
-            dirty.ends |= self.endpoints.transports(name)
-        dirty.ends |= {*self._copies.destinations(), *(tunnel.destination for tunnel in self.config.tunnels.values())}
-        dirty.ends |= {key.address for key in self._topic(NextHopWanted).rows}
+            dirty.ends |= self._ends_behind(name)
+        dirty.ends |= {(DEFAULT_VRF, address) for address in self._copies.destinations()}
+        dirty.ends |= {end_of(tunnel) for tunnel in self.config.tunnels.values()}
+        dirty.ends |= {(key.vrf, key.address) for key in self._topic(NextHopWanted).rows}
 
     def wake(self, now: float) -> list[Output]:
         self.neighbours.wake(now)
@@ -456,8 +457,9 @@ class Engine:
         if old != new:
             self._dirty.offers.add(name)
             self._dirty.names.add(name)
-            self._dirty.ends |= {one.tunnel.destination for one in (old, new) if one is not None}
-            self._dirty.ends |= self.endpoints.transports(name)
+            for one in (old, new):
+                if one is not None:
+                    self._dirty.ends |= {end_of(one.tunnel), *self._ends_behind(name, one.tunnel.vrf)}
 
     def _provision(self) -> list[Output]:
         sources = self.rows.merged(SourceOffered)
@@ -541,15 +543,20 @@ class Engine:
         tunnel = self.tunnels.get(name)
         if tunnel is None:
             return LinkRow(up=False, mtu=interface.row.mtu, reason="no tunnel source and destination")
-        return links.tunnel_link(tunnel, interface, self.interfaces, self._next_hop(tunnel.destination))
+        return links.tunnel_link(tunnel, interface, self.interfaces, self._next_hop(end_of(tunnel)))
 
-    def _next_hop(self, address: bytes) -> Any:
-        return self.rows.get(NextHopState, NextHopKey(DEFAULT_VRF, address)) if address else None
+    def _next_hop(self, end: End) -> Any:
+        return self.rows.get(NextHopState, NextHopKey(*end)) if end[1] else None
+
+    def _ends_behind(self, name: str, vrf: str | None = None) -> set[End]:
+        vrf = self.tunnels.vrf(name) if vrf is None else vrf
+        return {(vrf, transport) for transport in self.endpoints.transports(name)}
 
     def _keys_on(self, name: str) -> Iterable[AdjacencyKey]:
         """Every neighbour that there may be on an interface."""
         interface = self.interfaces.get(name)
-        if name in self.tunnels or (interface is not None and interface.row.kind is InterfaceKind.TUN):
+        whole = interface is not None and (interface.row.kind is InterfaceKind.TUN or mirror.is_kernels(interface))
+        if whole or name in self.tunnels:
             yield AdjacencyKey(name)
         yield from self._on.get(name, ())
         yield from self.neighbours.wanted_on(name)
@@ -584,7 +591,8 @@ class Engine:
 
     def _note_way(self, key: AdjacencyKey, adjacency: Adjacency | None) -> None:
         """Remember by which interface a tunnel's outer packets leave: its MTU is that of the adjacency."""
-        way = self._next_hop(adjacency.destination) if adjacency is not None else None
+        end = (adjacency.transport_vrf, adjacency.destination) if adjacency is not None else (DEFAULT_VRF, b"")
+        way = self._next_hop(end)
         new, old = way.interface if way is not None else "", self._ways.get(key, "")
         if new == old:
             return
@@ -609,7 +617,7 @@ class Engine:
             if transport is None:
                 return None
             created = self.endpoints.created(L3VPN_TUNNEL, key.address)
-            way, sa = self._next_hop(transport), self.rows.get(SaState, SaKey(key.interface, transport))
+            way, sa = self._next_hop((DEFAULT_VRF, transport)), self.rows.get(SaState, SaKey(key.interface, transport))
             return adjacencies.l3vpn(key, l3vpn, transport, way, self.interfaces, created, sa)
         tunnel = self.tunnels.get(key.interface)
         if tunnel is None:
@@ -621,7 +629,7 @@ class Engine:
         if interface.row.protection:
             sa_key = SaKey(key.interface, b"" if has_one(tunnel, self.tunnels) else destination)
         state = self.rows.get(SaState, sa_key) if sa_key is not None else None
-        way = self._next_hop(destination)
+        way = self._next_hop((tunnel.vrf, destination))
         return adjacencies.tunnel(key, tunnel, interface, destination, way, self.interfaces, created, sa_key, state)
 
     def _settle_receptions(self) -> list[Output]:
@@ -690,29 +698,34 @@ class Engine:
         hop may come to leave by another interface while its routes stay as they are."""
         topic, moved = self._topic(NextHopWanted), self._copies.take_moved()
         if not self._dirty.everything:
-            keys = moved | {NextHopKey(DEFAULT_VRF, address) for address in self._dirty.ends if address}
+            keys = moved | {NextHopKey(*end) for end in self._dirty.ends if end[1]}
             return topic.refresh((key, self._hop_wanted(key)) for key in keys)
-        wanted = {NextHopKey(DEFAULT_VRF, address): True for address in self._dirty.ends if self._is_end(address)}
+        wanted = {NextHopKey(*end): True for end in self._dirty.ends if self._is_end(end)}
         wanted.update((key, True) for key in bindings.next_hops(self.config.bindings))
         wanted.update((key, True) for key in self._copies.next_hops())
         return topic.replace(wanted)
 
     def _hop_wanted(self, key: NextHopKey) -> bool | None:
-        plain = key == NextHopKey(DEFAULT_VRF, key.address)
-        return (plain and self._is_end(key.address)) or self._bound(key) or self._copies.depends_on(key) or None
+        end = (key.vrf, key.address)
+        return (
+            (key == NextHopKey(*end) and self._is_end(end)) or self._bound(key) or self._copies.depends_on(key) or None
+        )
 
     def _bound(self, key: NextHopKey) -> bool:
         return key.labelled and any(key == other for other in bindings.next_hops(self.config.bindings))
 
-    def _is_end(self, address: bytes) -> bool:
-        return self._is_own_end(address) or address in self.endpoints.places(L3VPN_TUNNEL)
+    def _is_end(self, end: End) -> bool:
+        vrf, address = end
+        return self._is_own_end(end) or (vrf == DEFAULT_VRF and address in self.endpoints.places(L3VPN_TUNNEL))
 
-    def _is_own_end(self, address: bytes) -> bool:
+    def _is_own_end(self, end: End) -> bool:
         """Whether it is the far end of a tunnel. The L3VPN tunnel's are not meant: it is in a VRF of its own, so no route of
         the default VRF leaves by it, and to be reached by another tunnel's address is no loop."""
+        vrf, address = end
         if not address:
             return False
-        return bool(self.tunnels.to(address)) or any(t in self.tunnels for t in self.endpoints.tunnels_at(address))
+        behind = self.endpoints.tunnels_at(address)
+        return bool(self.tunnels.to(end)) or any(t in self.tunnels and self.tunnels.vrf(t) == vrf for t in behind)
 
     def _bindings(self) -> list[Output]:
         if not self._dirty.bindings or not (self.config.bindings or self._dirty.everything):
@@ -725,8 +738,9 @@ class Engine:
 
     def _settle_mirror(self) -> list[Output]:
         dirty, ports = self._dirty, self.rows.merged(HostPortState)
-        for address in dirty.ends:
-            self._copies.keep_from(address, far_end=self._is_own_end(address))
+        for vrf, address in dirty.ends:
+            if vrf == DEFAULT_VRF:
+                self._copies.keep_from(address, far_end=self._is_own_end((vrf, address)))
         names = {*self.interfaces, *self._local.names()} if dirty.host_ports else dirty.interfaces
         for name in names:
             self._local.look(name, self.interfaces.get(name), ports)

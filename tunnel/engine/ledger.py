@@ -98,8 +98,8 @@ class Touched:
     keys: set[AdjacencyKey] = field(factory=set)
     receptions: set[str] = field(factory=set)
     sas: set[SaKey] = field(factory=set)
-    ends: set[bytes] = field(factory=set)
-    """Addresses that became, or ceased to be, the far end of a tunnel."""
+    ends: set[tuple[str, bytes]] = field(factory=set)
+    """(transport VRF, address) that became, or ceased to be, the far end of a tunnel."""
     bindings: bool = True
     interfaces: set[str] = field(factory=set)
     """Interfaces whose addresses the host may have to hold."""

@@ -25,7 +25,8 @@ IPV4 = 20
 @frozen
 class Ends:
     """The ends of a tunnel, in table `vrf`, and how they are protected: by IPsec profile `profile`, or not at all. `remote`
-    empty: many far ends. `wanted`: we bring the SAs up (the peer of a clone did)."""
+    empty: many far ends. `wanted`: we bring the SAs up (the peer of a clone did). `multipoint`: what is sent names its far end,
+    even where one peer has proved to be there (a clone of a multipoint template)."""
 
     tunnel: str
     profile: str
@@ -34,9 +35,10 @@ class Ends:
     vrf: str = ""
     negotiated: bool = False
     wanted: bool = True
+    multipoint: bool = False
 
     def row(self) -> TunnelRow:
-        return TunnelRow(self.local, self.remote, self.vrf, self.profile)
+        return TunnelRow(self.local, b"" if self.multipoint else self.remote, self.vrf, self.profile)
 
     def protection(self) -> ProtectedRow | None:
         if not self.profile:
@@ -55,7 +57,8 @@ class Ends:
 def ends_of(name: str, l3vpn: Provision | None, tunnels: Tunnels, interfaces: Mapping[str, Interface]) -> Ends | None:
     """None: no tunnel, or its own end is not known. A template never forwards, so it has none."""
     if l3vpn is not None and l3vpn.row.tunnel == name:
-        return Ends(name, l3vpn.profile.protection, l3vpn.row.source) if l3vpn.row.source else None
+        own, profile = l3vpn.row.source, l3vpn.profile.protection
+        return Ends(name, profile, own, multipoint=True) if own else None
     tunnel, interface = tunnels.get(name), interfaces.get(name)
     if tunnel is None or interface is None or interface.row.kind is not InterfaceKind.TUNNEL:
         return None
@@ -71,6 +74,7 @@ def ends_of(name: str, l3vpn: Provision | None, tunnels: Tunnels, interfaces: Ma
         tunnel.vrf,
         interface.row.negotiated,
         wanted=interface.row.admin_up and clone is None,
+        multipoint=tunnel.mode is TunnelMode.MGRE,
     )
 
 

@@ -11,13 +11,17 @@ from typing import TypeVar
 
 from attrs import define, evolve, field, frozen
 
+from stack.addr import DEFAULT_VRF
 from stack.events import AccessRow, Interface, InterfaceKind, InterfaceRow
 from tunnel.config import TunnelInterface, TunnelMode
 from tunnel.engine.profile import primary_v4
 
-__all__ = ["MAX_CLONES", "Clone", "Tunnels", "clone_of", "tunnel_source"]
+__all__ = ["MAX_CLONES", "Clone", "End", "Tunnels", "clone_of", "end_of", "tunnel_source"]
 
 K = TypeVar("K")
+
+End = tuple[str, bytes]
+"""(transport VRF, transport address) of the far end of a tunnel."""
 
 MAX_CLONES = 16_384
 """Virtual-access interfaces at once; a peer on top is refused until there is room."""
@@ -65,10 +69,12 @@ def clone_of(name: str, access: AccessRow, template: Interface | None, lines: Tu
     return Clone(row, tunnel, access.remote)
 
 
+def end_of(tunnel: TunnelInterface) -> End:
+    return tunnel.vrf, tunnel.destination
+
+
 def tunnel_source(tunnel: TunnelInterface, interfaces: Mapping[str, Interface]) -> tuple[str, bytes]:
-    """(fault, address) of a configured tunnel's own end."""
-    if tunnel.vrf:
-        return f"tunnel vrf {tunnel.vrf}: a tunnel's own packets travel in the default VRF only", b""
+    """(fault, address) of a tunnel's own end, which is in the VRF that its packets travel in (`tunnel vrf`)."""
     if tunnel.source_address:
         return "", tunnel.source_address
     if not tunnel.source:
@@ -76,6 +82,9 @@ def tunnel_source(tunnel: TunnelInterface, interfaces: Mapping[str, Interface]) 
     source = interfaces.get(tunnel.source)
     if source is None:
         return f"tunnel source {tunnel.source} does not exist", b""
+    if source.vrf != tunnel.vrf:
+        where, there = (f"VRF {vrf}" if vrf else "the default VRF" for vrf in (tunnel.vrf, source.vrf))
+        return f"the tunnel's own packets travel in {where}, and its source {tunnel.source} is in {there}", b""
     address = primary_v4(source)
     if not address:
         return f"tunnel source {tunnel.source} has no IPv4 address", b""
@@ -93,7 +102,7 @@ class Tunnels:
     """Those of `refused` that only want for room, longest waiting first."""
     _wanted: dict[str, AccessRow] = field(factory=dict)
     _by_template: dict[str, set[str]] = field(factory=dict)
-    _by_destination: dict[bytes, set[str]] = field(factory=dict)
+    _by_destination: dict[End, set[str]] = field(factory=dict)
     _by_source: dict[str, set[str]] = field(factory=dict)
 
     def get(self, name: str) -> TunnelInterface | None:
@@ -106,9 +115,14 @@ class Tunnels:
     def names(self) -> Iterable[str]:
         return {**self.configured, **self.clones}
 
-    def to(self, destination: bytes) -> frozenset[str]:
+    def to(self, end: End) -> frozenset[str]:
         """The tunnels whose far end that is."""
-        return frozenset(self._by_destination.get(destination, ()))
+        return frozenset(self._by_destination.get(end, ()))
+
+    def vrf(self, name: str) -> str:
+        """The VRF in which a tunnel's own packets travel."""
+        tunnel = self.get(name)
+        return tunnel.vrf if tunnel is not None else DEFAULT_VRF
 
     def from_source(self, interface: str) -> frozenset[str]:
         """The tunnels whose own end is an address of `interface`."""
@@ -170,11 +184,11 @@ class Tunnels:
 
     def _index(self, old: TunnelInterface | None, new: TunnelInterface | None) -> None:
         if old is not None:
-            _leave(self._by_destination, old.destination, old.name)
+            _leave(self._by_destination, end_of(old), old.name)
             _leave(self._by_source, old.source, old.name)
         if new is not None:
             if new.destination:
-                self._by_destination.setdefault(new.destination, set()).add(new.name)
+                self._by_destination.setdefault(end_of(new), set()).add(new.name)
             if new.source:
                 self._by_source.setdefault(new.source, set()).add(new.name)
 

@@ -17,6 +17,9 @@ from ikev2.lines import LINES as IKEV2_LINES
 from mfi.config import MfiConfig
 from mfi.lines import CHECKS as MFI_CHECKS
 from mfi.lines import LINES as MFI_LINES
+from nhrp.checks import CHECKS as NHRP_CHECKS
+from nhrp.config import NhrpConfig
+from nhrp.lines import LINES as NHRP_LINES
 from stack.ios.reader import ConfigError, Reading, read
 from stack.ios.table import Table
 from tunnel.checks import CHECKS as TUNNEL_CHECKS
@@ -29,6 +32,7 @@ SPECS = (
     SimpleNamespace(lines=MFI_LINES, checks=MFI_CHECKS, route_maps=None, config=MfiConfig),
     SimpleNamespace(lines=TUNNEL_LINES, checks=TUNNEL_CHECKS, route_maps=system_route_maps, config=TunnelConfig),
     SimpleNamespace(lines=IKEV2_LINES, checks=IKEV2_CHECKS, route_maps=None, config=Ikev2Config),
+    SimpleNamespace(lines=NHRP_LINES, checks=NHRP_CHECKS, route_maps=None, config=NhrpConfig),
     SimpleNamespace(lines=BGP_LINES, checks=BGP_CHECKS, route_maps=None, config=BgpConfig),
 )
 """In the order of their services' ranks, as they are installed."""

@@ -122,34 +122,22 @@ def test_documents_print_and_load_again_to_the_same(loads, table, name):
     assert running_config(loads(printed).config, table=table) == printed
 
 
-def without_nhrp(text: str) -> str:
-    """The listing without the lines of the package to come, in their places."""
-    return "\n".join("" if line.strip().startswith("ip nhrp") else line for line in text.splitlines())
-
-
 @pytest.mark.parametrize("name", FLEX)
-def test_flexvpn_listings_load_as_printed_but_for_nhrp(loads, name):
-    text = without_nhrp(text_of(name))
+def test_flexvpn_listings_load_as_printed(loads, name):
+    text = text_of(name)
     assert loads(text).numbers == frozenset(meaning(text))
-
-
-def test_nhrp_lines_of_the_hub_are_named_as_not_in_this_release(fails):
-    text = text_of("flexvpn_hub")
-    faults = fails(text).faults
-    assert [fault.line.strip() for fault in faults] == ["ip nhrp network-id 1", "ip nhrp redirect"]
-    assert all(fault.why.startswith("not in this release: `ip nhrp`") for fault in faults)
 
 
 @pytest.mark.parametrize("name", FLEX)
 def test_flexvpn_listings_print_and_load_again_to_the_same(loads, table, name):
-    config = loads(without_nhrp(text_of(name))).config
+    config = loads(text_of(name)).config
     printed = running_config(config, table=table)
     assert loads(printed).config == config
     assert running_config(loads(printed).config, table=table) == printed
 
 
 def test_hub_means_what_it_says(loads, table):
-    reading = loads(without_nhrp(text_of("flexvpn_hub")))
+    reading = loads(text_of("flexvpn_hub"))
     bgp, node = reading.config[BgpConfig], reading.config.node
     group = bgp.peer_groups["mpls"]
     assert (group.remote_as, group.mode.value, group.update_source) == (100, "passive", "Loopback0")
@@ -159,6 +147,7 @@ def test_hub_means_what_it_says(loads, table):
     assert Redistribute("static", "cust2") in bgp.families[*V4, "cust2"].redistribute
     template = node.interfaces["Virtual-Template1"]
     assert (template.kind, template.unnumbered, template.mpls) == (InterfaceKind.TEMPLATE, "Loopback0", True)
+    assert (template.network_id, template.redirect) == (1, True)
     assert {r.tag for r in node.static_routes if r.null} == {666, 667}
     assert node.vrfs["cust1"].families == {Afi.IPV4}
     assert running_config(reading.config, table=table).count("ip vrf cust") == 2
@@ -167,12 +156,12 @@ def test_hub_means_what_it_says(loads, table):
 @pytest.mark.parametrize("name", FLEX)
 def test_flexvpn_listings_have_no_errors(loads, specs, name):
     """Warnings are right: as printed, certificates are missing and a virtual template is named that is not there."""
-    assert [one for one in check(loads(without_nhrp(text_of(name))), specs) if one.severity == "error"] == []
+    assert [one for one in check(loads(text_of(name)), specs) if one.severity == "error"] == []
 
 
 def test_undefined_route_map_of_the_hub_is_a_warning(loads, specs):
     """Semantics 16: `redistribute static route-map global` names a map that the document never defines."""
-    text = without_nhrp(text_of("flexvpn_hub"))
+    text = text_of("flexvpn_hub")
     (finding,) = [f for f in check(loads(text), specs) if "'global'" in f.text]
     assert finding.severity == "warning"
     assert text.splitlines()[finding.number - 1].strip() == "redistribute static route-map global"

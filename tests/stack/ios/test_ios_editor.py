@@ -327,7 +327,7 @@ SAMPLES = {
     "asn": "65010", "interface": "Tunnel1", "word": "w1", "name": "name two", "text": "some text", "rd": "1:1", "rt": "1:1",
     "soo": "1:1", "community": "1:1", "signed": "+1", "seconds": "1.5", "peer-group": "grp",
     "ike-cipher": "aes-gcm-256", "ike-hash": "sha384", "dh-group": "19", "pfs-group": "group20", "banner": "^C hello ^C",
-    "hex-octets": "3082 0A0b",
+    "hex-octets": "3082 0A0b", "oui": "02-4D-46", "nhrp-password": "NHRPAUTH",
 }  # fmt: skip
 ENTER = {
     "config-vrf": ["vrf definition V"],

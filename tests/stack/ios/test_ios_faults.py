@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgp.lines import LINES as BGP_LINES
+from ikev2.lines import LINES as IKEV2_LINES
 from mfi.lines import LINES as MFI_LINES
+from nhrp.lines import LINES as NHRP_LINES
 from stack.ios.editor import MAX_LINE
 from stack.ios.faults import MAX_SHOWN
+from stack.ios.grammar import later
 from stack.ios.node_lines import LATER
 from stack.ios.node_lines import LINES as NODE_LINES
 from stack.ios.reader import ConfigError, read
@@ -81,7 +84,7 @@ GOLDEN = {
             "     ip adress 192.0.2.1 255.255.255.255\n"
             "        ^^^^^^\n"
             "  'adress' does not fit here\n"
-            "  expected: address, mroute-cache, mtu, ospf, route-cache, router, tcp, unnumbered, unreachables, vrf\n"
+            "  expected: address, mroute-cache, mtu, nhrp, ospf, route-cache, router, tcp, unnumbered, unreachables, vrf\n"
             "  did you mean `address`?\n\n1 fault; nothing was changed"
         ),
     ),
@@ -137,9 +140,6 @@ def test_message_is(fails, text, message):
             "regular expressions",
             "ip community-list expanded C permit 1:.*",
         ),
-        ("ip nhrp attribute 5\n", "not in this release: `ip nhrp`", "ip nhrp attribute 5"),
-        ("interface Tunnel1\n ip nhrp shortcut\n", "not in this release: `ip nhrp`", "ip nhrp shortcut"),
-        ("interface Tunnel1\n mpls nhrp\n", "not in this release: `mpls nhrp`", "mpls nhrp"),
         ("end\nhostname X\n", "`configure terminal`", "hostname"),
         ('hostname "unended\n banner motd ^C no end\n', "does not end", " "),
     ],
@@ -149,6 +149,23 @@ def test_fault_points_at_the_word(fails, text, why, word):
     fault = error.faults[-1]
     assert why in fault.why
     assert fault.line[fault.column : fault.column + fault.width] == word
+
+
+def test_lines_of_a_package_to_come_are_named_as_such_with_all_that_stands_under_them():
+    """Until the package is there; then its own rows say what is wrong."""
+    laters = (later(("config",), "crypto", "IKEv2", frozenset({"match"})), later(("config-if",), "ip nhrp", "NHRP"))
+    rows = [*NODE_LINES, *TUNNEL_LINES]
+    text = "crypto ikev2 profile P\n match identity any\ninterface Tunnel1\n ip nhrp shortcut\n ip nhrp attribute 5\n"
+    with pytest.raises(ConfigError) as caught:
+        read(text, "pe.cfg", table=Table.of(rows, laters))
+    assert [(fault.number, fault.why) for fault in caught.value.faults] == [
+        (1, "not in this release: `crypto` belongs to IKEv2"),
+        (4, "not in this release: `ip nhrp` belongs to NHRP"),
+        (5, "not in this release: `ip nhrp` belongs to NHRP"),
+    ]
+    with pytest.raises(ConfigError) as caught:
+        read(text, "pe.cfg", table=Table.of([*rows, *IKEV2_LINES, *NHRP_LINES], laters))
+    assert not [fault for fault in caught.value.faults if "not in this release" in fault.why]
 
 
 def test_rfc4364_4_2_a_route_distinguisher_has_eight_octets(fails):

@@ -15,17 +15,34 @@ from tunnel.engine.endpoints import EndpointDatabase
 A, B, C = b"\xc0\0\2\1", b"\xc0\0\2\2", b"\xc0\0\2\3"
 
 
-def test_the_first_client_counts_until_it_lets_go() -> None:
+def test_the_newest_claim_counts_until_it_is_withdrawn() -> None:
     rows = EndpointDatabase()
     assert rows.claim("bgp", "", A, A, 1.0) == {A}
-    assert rows.claim("nhrp", "", A, B, 2.0) == set()
-    assert rows.transport("", A) == A
-    assert rows.claim("bgp", "", A, None, 3.0) == {A}
+    assert rows.claim("nhrp", "", A, B, 2.0) == {A}
     assert rows.transport("", A) == B
-    assert rows.claim("bgp", "", A, A, 4.0) == set()  # it comes back, and is second now
-    assert rows.transport("", A) == B
-    assert rows.claim("nhrp", "", A, None, 5.0) == {A}
+    assert rows.claim("nhrp", "", A, None, 3.0) == {A}
     assert rows.transport("", A) == A
+    assert rows.claim("nhrp", "", A, A, 4.0) == set()
+    assert rows.claim("bgp", "", A, None, 5.0) == set()
+    assert rows.transport("", A) == A
+
+
+@pytest.mark.parametrize("first", ["ikev2", "nhrp"])
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_a_spoke_whose_address_moves_is_there_at_once_whoever_finds_out(first: str, withdrawn: bool) -> None:
+    """Its new SA comes from B, while NHRP has it at A for two hours more; or it registers from B before IKE notices."""
+    other = "nhrp" if first == "ikev2" else "ikev2"
+    for finder in (first, other):
+        rows = EndpointDatabase()
+        rows.claim(first, "Tunnel0", A, A, 1.0)
+        rows.claim(other, "Tunnel0", A, A, 2.0)
+        if withdrawn:
+            assert rows.claim(finder, "Tunnel0", A, None, 3.0) == set()
+        assert rows.claim(finder, "Tunnel0", A, B, 4.0) == {A}
+        assert (rows.transport("Tunnel0", A), rows.transports("Tunnel0")) == (B, {B})
+        late = other if finder == first else first
+        assert rows.claim(late, "Tunnel0", A, A, 5.0) == set(), "the same again is nothing new"
+        assert rows.claim(late, "Tunnel0", A, B, 6.0) == set()
 
 
 def test_creation_times_are_the_entrys_own_and_the_places_own() -> None:
@@ -68,7 +85,7 @@ def test_looking_up_a_transport_does_not_walk_all_of_them() -> None:
 
 
 class EndpointMachine(RuleBasedStateMachine):
-    """`model`: (tunnel, overlay) -> client -> transport, in the order of the clients' first claim."""
+    """`model`: (tunnel, overlay) -> client -> transport, what was newly said last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +96,7 @@ class EndpointMachine(RuleBasedStateMachine):
         self.now = 0.0
 
     def wanted(self) -> dict[tuple[str, bytes], bytes]:
-        return {key: next(iter(claims.values())) for key, claims in self.model.items()}
+        return {key: list(claims.values())[-1] for key, claims in self.model.items()}
 
     @rule(
         client=st.sampled_from(["bgp", "nhrp", "ikev2"]),
@@ -92,7 +109,10 @@ class EndpointMachine(RuleBasedStateMachine):
         before = self.wanted()
         key = (tunnel, overlay)
         if transport is not None:
-            self.model.setdefault(key, {})[client] = transport
+            claims = self.model.setdefault(key, {})
+            if claims.get(client) != transport:
+                claims.pop(client, None)
+                claims[client] = transport
             self.born.setdefault(key, self.now)
         elif key in self.model:
             self.model[key].pop(client, None)

@@ -40,6 +40,7 @@ from tests.tunnel.io.world import (
     unwrapped,
 )
 from tunnel.io.counters import Drop
+from tunnel.io.path import NHRP_RATE
 from tunnel.wire import ethernet, gre, ipv4, mpls
 
 IN4, IN6 = udp4(REMOTE, CE), udp6(REMOTE6, CE6)
@@ -127,18 +128,20 @@ def test_rfc4023_3_mpls_in_ip(world):
 
 
 def test_nhrp_is_handed_to_the_bus(world):
+    world.change_interface(TUNNEL, network_id=1)
     world.into("gre", tunnelled(b"nhrp", gre.NHRP))
     assert world.facts == [NhrpReceived(TUNNEL, "", PE2, US, 0, b"nhrp")]
 
 
 def test_facts_are_bounded_by_a_budget(world):
-    for _ in range(600):
-        world.into("gre", tunnelled(b"nhrp", gre.NHRP))
-    assert len(world.facts) == 500
-    assert world.dropped() == {Drop.PUNT_BUDGET: 100}
+    world.change_interface(TUNNEL, network_id=1)
+    for _ in range(0, NHRP_RATE + 200, 50):
+        world.into("gre", *[tunnelled(b"nhrp", gre.NHRP)] * 50)
+    assert len(world.facts) == NHRP_RATE
+    assert world.dropped() == {Drop.PUNT_BUDGET: 200}
     world.now += 0.1
     world.into("gre", tunnelled(b"nhrp", gre.NHRP))
-    assert len(world.facts) == 501
+    assert len(world.facts) == NHRP_RATE + 1
 
 
 # --- T01, T02, T04 -------------------------------------------------------------------------------------------------------
@@ -429,7 +432,7 @@ def test_hairpin_after_a_look_up_and_after_a_swap(world):
     assert unwrapped(world.into("gre", labelled(packet, 18))["raw 47 3"][0])[2][0].label == 777
     assert unwrapped(world.into("gre", labelled(packet, 40))["raw 47 3"][0])[2][0].label == 140
     assert world.facts == [
-        Hairpin(Ingress(TUNNEL, "", PE2, 0, label), CUST1, TUNNEL, packet[:20]) for label in (18, 40)
+        Hairpin(Ingress(TUNNEL, "", PE2, 0, label), CUST1, TUNNEL, packet[:28]) for label in (18, 40)
     ]
     world.same("gre", labelled(packet, 18))
     world.same("gre", labelled(packet, 40))

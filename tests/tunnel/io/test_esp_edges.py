@@ -351,6 +351,7 @@ def test_T03_a_warm_label_is_refused_once_its_scope_has_changed():
 def test_nhrp_in_esp_says_by_which_child_sa_it_came():
     with protected() as world:
         far = world.far[PE2]
+        world.change_interface(TUNNEL, network_id=1)
         text = b"\0\1nhrp, whatever it is"
         world.arrive(far.packet(far.wrap(gre.NHRP, text)))
         (fact,) = world.facts

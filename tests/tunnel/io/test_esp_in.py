@@ -130,6 +130,7 @@ def test_mixed_batch_of_two_peers_and_of_junk(gcm):
 def test_the_child_sa_is_told_to_whom_it_concerns(gcm):
     """NHRP inside, and the outer source; Ingress.sa."""
     far = gcm.far[PE2]
+    gcm.change_interface(TUNNEL, network_id=1)
     gcm.arrive(far.packet(far.wrap(gre.NHRP, b"nhrp")))
     assert gcm.facts == [NhrpReceived(TUNNEL, "", PE2, US, far.into.child, b"nhrp")]
 

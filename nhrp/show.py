@@ -1,1 +1,0 @@
-"""`show ip nhrp`, `show dmvpn` and their kin: pure renderers of the speaker's snapshot."""
