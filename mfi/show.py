@@ -7,7 +7,7 @@ from typing import Any
 
 from mfi.config import MfiConfig
 from mfi.engine import Use
-from stack.addr import Afi, Fec, NextHopFec, PrefixFec, SwapFec, VrfFec, format_address
+from stack.addr import RD, Afi, Fec, NextHopFec, PrefixFec, SwapFec, VrfFec, format_address
 from stack.bus import NoServer
 from stack.events import LabelCounters
 from stack.ios.command import Command, Scene, Shown
@@ -22,7 +22,16 @@ _HEADER = (
 )
 
 
-def _fec_words(fec: Fec | None) -> str:
+Vrfs = Mapping[RD, str]
+"""The VRFs of this node by their route distinguishers."""
+
+
+def _vrf_of(row: Nhlfe, vrfs: Vrfs) -> str:
+    """Whose traffic it is: of a VPN route that is told on with our label, the VRF of its RD, if there is one here."""
+    return row.vrf or (vrfs.get(row.fec.rd, "") if isinstance(row.fec, SwapFec) else "")
+
+
+def _fec_words(fec: Fec | None, vrfs: Vrfs | None = None) -> str:
     """A FEC as the forwarding table prints it; [V] marks those of a VRF."""
     match fec:
         case VrfFec(_, afi):
@@ -32,7 +41,7 @@ def _fec_words(fec: Fec | None) -> str:
         case NextHopFec(vrf, _, address):
             return f"nh-id({format_address(address)}){'[V]' if vrf else ''}"
         case SwapFec(rd, prefix, _, _):
-            return f"{rd}:{prefix}"
+            return f"{prefix}[V]" if vrfs and rd in vrfs else f"{rd}:{prefix}"
         case None:
             return "-"
 
@@ -60,15 +69,20 @@ def _outgoing(row: Nhlfe, pushed: tuple[int, ...]) -> str:
 
 
 def forwarding_table(
-    lfib: LfibTable, nexthops: NextHopTable, octets: Mapping[int, int], vrf: str | None = None
+    lfib: LfibTable,
+    nexthops: NextHopTable,
+    octets: Mapping[int, int],
+    vrf: str | None = None,
+    vrfs: Vrfs | None = None,
 ) -> Shown:
     """`show mpls forwarding-table`: the LFIB by label. `octets`: counters by label; `vrf`: only that VRF's."""
     lines, value = list(_HEADER), []
     for label, row in sorted(lfib.rows.items()):
-        if vrf is not None and row.vrf != vrf:
+        owner = _vrf_of(row, vrfs or {})
+        if vrf is not None and owner != vrf:
             continue
         interface, far, pushed, reason = _way(row, nexthops)
-        outgoing, name, count = _outgoing(row, pushed), _fec_words(row.fec), octets.get(label, 0)
+        outgoing, name, count = _outgoing(row, pushed), _fec_words(row.fec, vrfs), octets.get(label, 0)
         lead = f"{label:<10} {outgoing:<10} "
         if len(name) > 16:
             lines.append(f"{lead}{name}")
@@ -81,7 +95,7 @@ def forwarding_table(
                 "labels-pushed": list(pushed),
                 "operation": row.operation.name.lower().replace("_", "-"),
                 "fec": _fec_words(row.fec),
-                "vrf": row.vrf,
+                "vrf": owner,
                 "octets": count,
                 "interface": interface,
                 "next-hop": far,
@@ -147,7 +161,8 @@ def _counters(scene: Scene) -> Mapping[int, int]:
 
 
 def _forwarding(scene: Scene, values: Mapping[str, Any]) -> Shown:
-    return forwarding_table(scene.tables.lfib, scene.tables.nexthops, _counters(scene), values.get("vrf"))
+    vrfs = {row.rd: row.name for row in scene.tables.vrfs if row.rd is not None}
+    return forwarding_table(scene.tables.lfib, scene.tables.nexthops, _counters(scene), values.get("vrf"), vrfs)
 
 
 def _range(scene: Scene, _values: Mapping[str, Any]) -> Shown:

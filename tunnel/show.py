@@ -132,8 +132,8 @@ def _tunnels(snapshot: Snapshot) -> dict[str, str]:
 
 
 def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
-    """`show adjacency [tunnel N]`: an IP and a TAG line for what can carry labels. The number in brackets counts who holds
-    it: the table, the endpoint and its overlays for IP; the table and next hops that push labels for TAG."""
+    """`show adjacency [tunnel N | INTERFACE]`: an IP and a TAG line for what can carry labels. The number in brackets counts who
+    holds it: the table, the endpoint and its overlays for IP; the table and next hops that push labels for TAG."""
     if tunnel and tunnel not in tables.interfaces.rows:
         raise CommandError(f"there is no interface {tunnel}")
     users: dict[Any, int] = {}
@@ -312,8 +312,10 @@ COMMANDS: tuple[Command, ...] = (
         "virtual-access interfaces, neighbours and endpoints that were refused, and why",
     ),
     Command(
-        "show adjacency [tunnel {tunnel:int:0-2147483647}]",
-        lambda scene, values: adjacency(scene.service.engine.snapshot(), scene.tables, _named(values)),
+        "show adjacency [tunnel {tunnel:int:0-2147483647} | {interface:interface}]",
+        lambda scene, values: adjacency(
+            scene.service.engine.snapshot(), scene.tables, values.get("interface") or _named(values)
+        ),
         "what the packet path knows of each neighbour",
     ),
     Command(

@@ -46,9 +46,10 @@ SECRET_LIFE = 60.0
 """Seconds after which cookies are made with another secret; the one before is still taken, so a cookie lives up to twice as
 long."""
 
-COOKIE_RATE, COMPLAINT_RATE = 5_000.0, 5.0
-"""Answers a second that need no state: cookies; and complaints (INVALID_IKE_SPI, INVALID_MAJOR_VERSION), which anybody can
-provoke from us in another's name."""
+COOKIE_RATE, COMPLAINT_RATE = 5_000.0, 100.0
+"""Answers a second that need no state: cookies; and complaints (INVALID_IKE_SPI, INVALID_SPI, INVALID_MAJOR_VERSION), which
+anybody can provoke from us in another's name: about as large as what provokes them. So many, because a hub that has lost all
+its SAs tells its spokes in this way."""
 
 
 @define(eq=False)

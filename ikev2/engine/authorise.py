@@ -41,15 +41,16 @@ _SUPPORTED = (
 )
 
 
-def request_attributes(*, negotiated: bool, authorised: bool) -> tuple[Attribute, ...]:
-    """CFG_REQUEST: empty attributes, to be filled. `negotiated`: our overlay address too; `authorised`: the profile has an
-    authorization policy, so the peer's routes are of interest."""
+def request_attributes(*, negotiated: bool, authorised: bool, before: Iterable[bytes] = ()) -> tuple[Attribute, ...]:
+    """CFG_REQUEST: empty attributes, to be filled. `negotiated`: our overlay address too, the one we had `before` if that can
+    be (RFC 7296 3.15.1); `authorised`: the profile has an authorization policy, so the peer's routes are of interest."""
     kinds: tuple[Kind, ...] = ()
     if negotiated:
         kinds += _ADDRESS
     if negotiated or authorised:
         kinds += (*_ROUTES, *_ABOUT)
-    return tuple(Attribute(kind) for kind in kinds)
+    had = next((address for address in before if len(address) == 4), b"")
+    return tuple(Attribute(kind, had if kind == Kind.INTERNAL_IP4_ADDRESS else b"") for kind in kinds)
 
 
 def asked(attributes: Iterable[Attribute]) -> frozenset[int]:

@@ -36,6 +36,7 @@ __all__ = [
     "Configured",
     "Denied",
     "Directory",
+    "Doubted",
     "Ends",
     "Established",
     "Grant",
@@ -330,6 +331,12 @@ class Closed:
 
 
 @value
+class Doubted:
+    """Somebody who has seen our request says, in the clear, that the peer has no such IKE SA: it may have begun anew. Nothing
+    is proved by that, and nothing ends because of it."""
+
+
+@value
 class Keyed:
     """Said of an IKE SA that has just got its keys, and only if `Settings.key_log` asks for it. SPIs: of the initiator,
     of the responder."""
@@ -362,6 +369,7 @@ Output = (
     | Spawned
     | Moved
     | Closed
+    | Doubted
     | Keyed
     | Log
 )

@@ -128,6 +128,8 @@ def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: li
         name, row = was.access
         access = node.accesses.take(peer.holder, number, row, peer.text, was.since, name=name)
         peer.access = access.name if access is not None else ""
+    if peer.received:
+        node.received[peer.interface] = peer.received
     if was.wanted is not None:
         node.expected.add(was.wanted)
         node.touch(was.wanted)

@@ -161,6 +161,8 @@ class Lifecycle:
                 self.register(peer, other)
                 peer.sas.remove(other)
                 peer.sas.insert(0, other)
+            case say.Doubted():
+                self._doubted(peer)
             case say.Closed():
                 self._closed(peer, sa, output)
 
@@ -280,12 +282,13 @@ class Lifecycle:
         return [output for output in outputs if not isinstance(output, ends)]
 
     def _flows(self, peer: Peer) -> bool:
-        """Whether its packets arrive, although it does not answer, and we are who makes the next IKE SA."""
+        """Whether its packets arrive, although it does not answer, and we are who makes the next IKE SA (and have not yet)."""
         now, children = self.node.now, peer.children.values()
         return not peer.closing and any(
             child.inbound.use.last is not None
             and child.inbound.use.last > now - FRESH
             and self.node.wanted(peer, child.key) is not None
+            and self.node.carriers.peers(child.key) == [peer.number]
             for child in children
         )
 
@@ -309,6 +312,19 @@ class Lifecycle:
                     node.wants.landed(want)
                 want.up = False
                 node.wants.soon(want)
+
+    def _doubted(self, peer: Peer) -> None:
+        """If it has begun anew, a new IKE SA with it comes up; this one stays until that has taken over, or for good."""
+        node = self.node
+        wants = {child.key: node.wanted(peer, child.key) for child in peer.children.values()}
+        calls = [want for want in wants.values() if want is not None and not want.ike]
+        if peer.doubted or peer.closing or not calls:
+            return
+        peer.doubted = True
+        node.log("the peer may have begun anew: a new IKE SA is made", **node.describe(peer))
+        for want in calls:
+            want.up = False
+            node.wants.soon(want)
 
     def _moved(self, peer: Peer, ends: say.Ends) -> None:
         node = self.node
@@ -417,7 +433,10 @@ class Lifecycle:
             return
         if want.ike == peer.number:
             node.wants.landed(want)
-        if not node.carried(key):
+        if node.carried(key):
+            if not want.ike:
+                node.wants.satisfied(want)
+        else:
             reason = (peer.closing or said.reason).replace("from the peer", f"from {format_address(peer.remote)}")
             self.failed(want, reason, retry=said.retry)
 
@@ -547,8 +566,9 @@ class Lifecycle:
     def _configured(self, peer: Peer, said: say.Configured) -> None:
         if said.kind == _REPLY:
             row = self.node.protected.get(peer.key.interface) if peer.key is not None else None
-            if row is not None and row.negotiated:
+            if peer.key is not None and row is not None and row.negotiated:
                 peer.received = self._acceptable(peer, own_addresses(said.attributes))
+                self.node.received[peer.key.interface] = peer.received
             peer.attributes = said.attributes
         else:
             peer.set_attributes = said.attributes
@@ -589,9 +609,7 @@ class Lifecycle:
         if interface is not None and peer.children:
             if peer.sas:
                 self._judge(peer)
-            overlay = OverlayOf(
-                peer.received, peer.assigned, peer.routes, transport, peer.accept or RouteAccept()
-            )
+            overlay = OverlayOf(peer.received, peer.assigned, peer.routes, transport, peer.accept or RouteAccept())
             rows.update(overlay_rows(overlay, interface))
         node.claims.hold(peer.number, rows, peer.holder)
         if interface is not None and peer.children:

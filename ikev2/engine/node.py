@@ -99,6 +99,8 @@ class Node:
     log_rate: Rate = field(factory=lambda: Rate(LOG_RATE))
     refusals: Refusals = field(factory=Refusals)
     states: dict[SaKey, SaRow] = field(factory=dict)
+    received: dict[str, tuple[bytes, ...]] = field(factory=dict)
+    """Interface -> addresses that a peer has given it, which we ask for again when that peer has forgotten us."""
     expected: set[SaKey] = field(factory=set)
     """Neighbours of virtual templates that an earlier incarnation was asked for, until it is heard who still wants them."""
     vacant: dict[SaKey, int] = field(factory=dict)
@@ -224,9 +226,7 @@ class Node:
         found = found or [
             peer.access
             for number in self.by_remote.get(key.remote, ())
-            if (peer := self.peers[number]).template == key.interface
-            and peer.home == key.remote
-            and self._bears(peer)
+            if (peer := self.peers[number]).template == key.interface and peer.home == key.remote and self._bears(peer)
         ]
         return SaKey(found[0]) if len(set(found)) == 1 else key
 

@@ -83,6 +83,8 @@ class Peer:
     lingers: bool = False
     """What it holds in the SAD may still be used for what is in flight."""
     checked: float = -1e9
+    doubted: bool = False
+    """It may have lost its IKE SAs: a new one has been begun beside this one."""
 
     def __attrs_post_init__(self) -> None:
         self.home = self.home or self.ends.remote

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from ikev2.engine.contract import ChildTerms, Directory, Ends, Grant, Output, Refusal, Terms
+from ikev2.engine.contract import ChildTerms, Directory, Doubted, Ends, Grant, Output, Refusal, Terms
 from ikev2.engine.core import Core, Entropy
 from ikev2.engine.exchange import auth, create, ike_rekey, inform, init
 from ikev2.engine.exchange.common import critical_in, notify, notify_of
@@ -207,6 +207,9 @@ class IkeSa(Core):
         self.drop("unprotected")
         if message.exchange == Exchange.INFORMATIONAL and notify_of(message.payloads, NotifyKind.INVALID_IKE_SPI):
             # RFC 7296 2.4: such a message is a hint that the peer has lost the SA, and no more.
+            pending = self.pending.get(message.message_id)
+            if pending is not None and message.response and self.state is State.ESTABLISHED:
+                self.say(Doubted())
             check_alive(self)
 
     def _init_again(self, octets: bytes, ends: Ends) -> None:

@@ -1,8 +1,8 @@
 """All IKE SAs of a node: which datagram is for which, who is let in, whom to call, and what that means for the others.
 
 Sans-IO, as all engines here: every call gives `now` and returns what is to be done, in order. The parts: `admission`
-(strangers), `profiles` and `directory` (what IKE SAs ask), `wants` (whom to call), `lifecycle` (what follows from what IKE SAs
-say), `kept` (what a crash leaves).
+(strangers), `profiles` and `directory` (what IKE SAs ask), `wants` and `calls` (whom to call), `lifecycle` (what follows
+from what IKE SAs say), `kept` (what a crash leaves).
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from attrs import evolve
-
-from ikev2.config import IkeProfile, Ikev2Config
+from ikev2.config import Ikev2Config
 from ikev2.engine.access import is_access, is_template
 from ikev2.engine.admission import Admission, Cookies, Verdict, glance
-from ikev2.engine.authorise import request_attributes
-from ikev2.engine.contract import ChildTerms, Closed, Ends, Grant, Refusal
+from ikev2.engine.calls import Calls
+from ikev2.engine.contract import Closed, Ends, Grant, Refusal
 from ikev2.engine.contract import Log as SaLog
 from ikev2.engine.contract import Output as SaOutput
 from ikev2.engine.directory import NodeDirectory
@@ -29,7 +27,7 @@ from ikev2.engine.profiles import Profiles
 from ikev2.engine.sa import IkeSa, State
 from ikev2.engine.snapshot import SpeakerSnapshot
 from ikev2.engine.snapshots import speaker_snapshot
-from ikev2.engine.wants import Want, Wants
+from ikev2.engine.wants import Wants
 from ikev2.pki.errors import TrustpointError
 from ikev2.pki.trustpoint import Material
 from ikev2.wire import Exchange, Header, Message, Notify, NotifyKind, decode, encode, split_header
@@ -117,6 +115,7 @@ class Speaker:
         self._heard: set[Topic[Any, Any]] = set()
         self.directory = NodeDirectory(node)
         self.lifecycle = Lifecycle(node, self.directory, self.kept)
+        self.calls = Calls(node, self.directory, self.lifecycle)
 
     # --- life -----------------------------------------------------------------------------------------------------------
 
@@ -219,7 +218,7 @@ class Speaker:
                 self._check(peer, "another peer would take its place")
         if not self.node.stopping:
             for want in self.node.wants.due(self.node.now):
-                self._call(want)
+                self.calls.call(want)
         self.kept.numbers = self.node.last_number
         return self.node.flush()
 
@@ -254,6 +253,8 @@ class Speaker:
             self._hand_over(*entry, octets, ends)
         elif self._stranger(header):
             self._init(header, octets, ends)
+        elif self._outside(header):
+            self._invalid_spi(octets, ends)
         else:
             self._unknown(header, ends)
 
@@ -277,6 +278,28 @@ class Speaker:
             and not header.response
             and header.responder_spi == _ZERO_SPI
         )
+
+    def _outside(self, header: Header) -> bool:
+        """RFC 7296 1.5: INVALID_SPI outside of an IKE SA is a request whose SPIs mean nothing. It is not answered."""
+        return (
+            header.exchange == Exchange.INFORMATIONAL
+            and header.initiator
+            and not header.response
+            and header.responder_spi == _ZERO_SPI
+        )
+
+    def _invalid_spi(self, octets: bytes, ends: Ends) -> None:
+        """A peer that we send ESP to says that it has no such SA. Anybody may say so: it only makes us ask."""
+        node = self.node
+        node.admission.count("INVALID_SPI outside of an IKE SA")
+        message = self._decoded(octets) if node.at(ends.remote) else None
+        for notify in message.payloads if message is not None else ():
+            if not isinstance(notify, Notify) or notify.kind != NotifyKind.INVALID_SPI or len(notify.octets) != 4:
+                continue
+            numbers = node.carriers.by_spi(int.from_bytes(notify.octets))
+            for peer in [node.peers[number] for number in numbers]:
+                if peer.remote == ends.remote:
+                    self._ask(peer, "INVALID_SPI")
 
     def _init(self, header: Header, octets: bytes, ends: Ends) -> None:
         node = self.node
@@ -319,7 +342,7 @@ class Speaker:
         node = self.node
         peer = Peer(node.number(), ends, initiator=False, since=node.now, init=digest)
         node.enter(peer)
-        made = self._make(
+        made = self.calls.make(
             peer,
             lambda: IkeSa.respond(
                 peer.number, ends, self.directory, octets, message, node.entropy, node.settings, node.now
@@ -342,7 +365,7 @@ class Speaker:
         node.count("accepted")
         node.inits[digest] = peer.number
         node.admission.opened(peer.number, ends.remote, node.now)
-        self._begin(peer, sa, outputs)
+        self.calls.begin(peer, sa, outputs)
 
     def _unknown(self, header: Header, ends: Ends) -> None:
         """RFC 7296 1.5, 2.21.4: a request with SPIs that are not ours may be answered with INVALID_IKE_SPI, in the clear and
@@ -374,146 +397,6 @@ class Speaker:
     def _send(self, octets: bytes, ends: Ends) -> None:
         self.node.put(Send(_MARKER + octets if ends.local_port == _NAT_PORT else octets, ends))
 
-    # --- whom to call -----------------------------------------------------------------------------------------------------
-
-    def _call(self, want: Want) -> None:
-        node = self.node
-        request = want.request
-        reason = self._hopeless(want)
-        if reason:
-            want.passive = True
-            self.lifecycle.failed(want, reason)
-            return
-        if not request.local or not any(request.local):
-            self._not_now(want, "the tunnel has no source address")
-            return
-        name = node.protection(want.key, request)
-        ipsec = node.profiles.ipsec(name)
-        profile = node.profiles.ike_of(ipsec) if ipsec is not None else Refusal("")
-        child = node.profiles.child_terms(name, want.key, request.local, request.remote)
-        if isinstance(child, Refusal):
-            self._not_now(want, child.reason)
-        elif isinstance(profile, Refusal):
-            self._not_now(want, profile.reason)
-        elif not self._by_old(want, child):
-            self._initiate(want, profile, child)
-
-    def _by_old(self, want: Want, child: ChildTerms) -> bool:
-        """By the IKE SA that was made for it, if that has outlived its CHILD_SA."""
-        node = self.node
-        peer = next((peer for peer in node.called(want.key) if peer.sas and not peer.closing), None)
-        if peer is None or peer.sa.state is not State.ESTABLISHED:
-            return False
-        if peer.access:
-            child = evolve(child, key=SaKey(peer.access))
-        node.wants.started(want, peer.number)
-        self._told(want, "negotiating")
-        sa = peer.sa
-        self.lifecycle.drive(peer, sa, lambda: sa.add_child(child, node.now))
-        return True
-
-    def _initiate(self, want: Want, profile: IkeProfile, child: ChildTerms) -> None:
-        node, request = self.node, want.request
-        ends = Ends(request.local, request.remote)
-        row = node.protected.get(want.key.interface)
-        negotiated = row is not None and row.negotiated
-        asks = profile.config_exchange_request
-        terms = node.profiles.terms(
-            profile,
-            ends,
-            None,
-            bind=not profile.match_certificate,
-            request=request_attributes(negotiated=negotiated and asks, authorised=bool(profile.aaa) and asks),
-            known_contact=bool(node.at(request.remote)) or self._may_be_known(profile),
-        )
-        if isinstance(terms, Refusal):
-            self._not_now(want, terms.reason)
-            return
-        if len(node.peers) >= MAX_PEERS:
-            self._not_now(want, "too many SAs")
-            return
-        ipsec = node.protection(want.key, request)
-        peer = Peer(node.number(), ends, True, node.now, profile.name, ipsec, want.key)
-        peer.asks_address = negotiated
-        node.enter(peer)
-        node.wants.started(want, peer.number)
-        node.count("initiated")
-        self._told(want, "negotiating")
-        made = self._make(
-            peer,
-            lambda: IkeSa.initiate(
-                peer.number, ends, self.directory, terms, child, node.entropy, node.settings, node.now
-            ),
-        )
-        if made is not None and made[0] is not None:
-            self._begin(peer, made[0], made[1])
-
-    def _may_be_known(self, profile: IkeProfile) -> bool:
-        """RFC 7296 2.4: INITIAL_CONTACT says that this is the only SA between two identities, and whoever hears it drops the
-        others. Who answers at another address of a profile may be the same peer: two tunnels between two nodes."""
-        return any(
-            peer.established is not None and peer.profile == profile.name and not peer.closing
-            for peer in self.node.living
-        )
-
-    def _make(
-        self, peer: Peer, make: Callable[[], tuple[IkeSa | None, list[SaOutput]]]
-    ) -> tuple[IkeSa | None, list[SaOutput]] | None:
-        """A new IKE SA, which may ask the directory while it is made. None: it failed, and is gone."""
-        self.node.active = peer
-        try:
-            return make()
-        except Exception as error:
-            self.lifecycle.broken(peer, error)
-            return None
-        finally:
-            self.node.active = None
-
-    def _begin(self, peer: Peer, sa: IkeSa, outputs: list[SaOutput]) -> None:
-        self.lifecycle.register(peer, sa)
-        self.lifecycle.drive(peer, sa, lambda: outputs)
-
-    def _hopeless(self, want: Want) -> str:
-        """Why it is never called; '' if it can be."""
-        request = want.request
-        if is_template(want.key.interface) and (reason := self._no_template(want.key, request)):
-            return reason
-        ipsec = self.node.profiles.ipsec(self.node.protection(want.key, request))
-        if ipsec is not None and ipsec.responder_only:
-            return "waits for the peer (responder-only)"
-        row = self.node.protected.get(want.key.interface)
-        if row is not None and row.vrf:
-            return f"IKE runs in the default VRF, and the tunnel's transport is in {row.vrf}"
-        if len(request.remote) != 4:
-            return "IKE runs over IPv4, and the tunnel does not" if request.remote else "waits for the peer"
-        return ""
-
-    def _no_template(self, key: SaKey, request: SaRequest) -> str:
-        """Why a peer of a virtual template cannot be called; '' if it can."""
-        node = self.node
-        if not key.remote or key.remote != request.remote:
-            return "it is not said where the peer is"
-        if key.interface not in node.interfaces:
-            return f"there is no interface {key.interface}"
-        if not node.protection(key, request):
-            return f"{key.interface} has no tunnel protection"
-        if ("", request.remote) in node.own:
-            return "the address is our own"
-        for name, row in node.protected.items():
-            if (row.vrf, row.local, row.remote) == ("", request.local, request.remote):
-                # Packets of two tunnels with the same ends could not be told apart.
-                return f"{name} has these ends already"
-        return ""
-
-    def _not_now(self, want: Want, reason: str) -> None:
-        want.attempts += 1
-        self.lifecycle.failed(want, reason)
-
-    def _told(self, want: Want, reason: str) -> None:
-        if not want.reason:
-            want.reason = reason
-        self.node.touch(want.key)
-
     # --- the bus ----------------------------------------------------------------------------------------------------------
 
     def receive(self, message: Any, now: float) -> list[Output]:
@@ -528,8 +411,8 @@ class Speaker:
                 self._soft(spi, inbound)
             case SaMoved(spi, remote, port):
                 self._sa_moved(spi, remote, port)
-            case SaUnknown(_, remote, _):
-                self._sa_unknown(remote)
+            case SaUnknown():
+                self._sa_unknown(message)
         return self._done()
 
     def _rows(self, topic: Topic[Any, Any], owner: str, rows: Mapping[Any, Any]) -> None:
@@ -640,6 +523,13 @@ class Speaker:
         node = self.node
         before = node.interfaces.get(name)
         node.learn(name, interface)
+        if interface is None:
+            node.received.pop(name, None)
+        if before is not None and not before.vrf:
+            gone = {address for address in before.addresses if ("", address) not in node.own}
+            for other in [other for other in node.peers.values() if other.ends.local in gone] if gone else ():
+                # Nothing can be sent from there any more, a DELETE neither; and the peer takes the next one for the same.
+                self.lifecycle.abandon(other, "the address is no longer ours")
         if is_template(name):
             self._template(name, before)
         numbers = set(node.by_interface.get(name, ()))
@@ -705,14 +595,28 @@ class Speaker:
             sa = peer.sa
             self.lifecycle.drive(peer, sa, lambda: sa.moved(remote, port, node.now))
 
-    def _sa_unknown(self, remote: bytes) -> None:
-        """Somebody there believes in an SA that we do not have. It is not proved, so it only makes us ask."""
+    def _sa_unknown(self, said: SaUnknown) -> None:
+        """Somebody there believes in an SA that we do not have. It is not proved, so it only makes us ask; or if we know
+        nobody there, say so, as after a restart."""
         node = self.node
         node.count("ESP with an unknown SPI")
-        for peer in node.at(remote):
-            if node.now - peer.checked >= CHECK_EVERY and not peer.closing and peer.sa.state is State.ESTABLISHED:
-                peer.checked = node.now
-                self._check(peer, "unknown SPI")
+        known = node.at(said.remote)
+        for peer in known:
+            self._ask(peer, "unknown SPI")
+        if known or node.stopping or len(said.remote) != 4 or not node.admission.complain("unknown ESP SPI", node.now):
+            return
+        # RFC 7296 1.5: the SPIs may be zero or random, the initiator flag is set and the response flag is not.
+        notify = Notify(NotifyKind.INVALID_SPI, said.spi.to_bytes(4))
+        message = Message(node.entropy(8), _ZERO_SPI, Exchange.INFORMATIONAL, 0, True, False, (notify,))
+        self._send(encode(message), Ends(said.local, said.remote))
+
+    def _ask(self, peer: Peer, why: str) -> None:
+        """Now and then, whether it is still there."""
+        node = self.node
+        fit = bool(peer.sas) and not peer.closing and peer.sa.state is State.ESTABLISHED
+        if fit and node.now - peer.checked >= CHECK_EVERY:
+            peer.checked = node.now
+            self._check(peer, why)
 
     def _check(self, peer: Peer, why: str) -> None:
         sa, now = peer.sa, self.node.now

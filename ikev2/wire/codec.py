@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from attrs import evolve
 
 from ikev2.wire.bounds import MOST_FRAGMENTS, MOST_OCTETS, MOST_PAYLOADS, DoesNotFitError, PayloadReader
-from ikev2.wire.numbers import PayloadKind
+from ikev2.wire.numbers import Exchange, PayloadKind
 from ikev2.wire.payloads import Encrypted, EncryptedFragment, Message, Payload, Unknown
 from ikev2.wire.rows import ROWS, row_of
 from stack.wire import WireError
@@ -106,7 +106,9 @@ def decode(octets: bytes | bytearray | memoryview) -> Message:
         raise WireError(f"major version {header.version >> 4}", 17, "version", "RFC 7296 2.5")
     if not len(octets) == header.length <= MOST_OCTETS:
         raise WireError(f"length {header.length} in a datagram of {len(octets)}", 24, "length", _RFC)
-    if header.initiator_spi == bytes(8):  # 3.1: "This value MUST NOT be zero."
+    alone = header.exchange == Exchange.INFORMATIONAL and header.initiator and not header.response
+    if header.initiator_spi == bytes(8) and not alone:
+        # 3.1: "This value MUST NOT be zero." But 1.5 allows it where INVALID_SPI is said outside of any IKE SA.
         raise WireError("zero", 0, "initiator SPI", _RFC)
     payloads = _chain(PayloadReader(octets, HEADER, len(octets), "RFC 7296 3.2"), header.first, outside=True)
     return Message(

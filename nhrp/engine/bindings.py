@@ -57,7 +57,6 @@ class Binding:
     holding_time: int = 0
     expires: float | None = None
     mtu: int = 0
-    used: bool = False
     told: dict[tuple[str, bytes, bytes], None] = field(factory=dict)
     """(interface, NBMA, overlay address) of those that were given it."""
 
@@ -392,6 +391,7 @@ class Bindings:
             entry.expires = one.expires
             self.node.timers.set((TIMER, entry.key), entry.expires)
             self.kept[name, address] = one
+            self.overlay_changed(name, address)
 
     def overlay_changed(self, interface: str, address: bytes) -> None:
         """OverlayState: IKEv2 has assigned `address` to a peer. Whoever said before that it is there, and is not, goes (N05).
@@ -437,7 +437,6 @@ def _snapshot(entry: Binding) -> BindingSnapshot:
         *(["unique"] if entry.unique else []),
         *(["registered"] if entry.source is Source.REGISTERED else []),
         *(["nat"] if entry.nat else []),
-        *(["used"] if entry.used else []),
     ]
     return BindingSnapshot(
         entry.interface,

@@ -1,7 +1,8 @@
 """Registrations, as the client (NHC) sees them.
 
-Servers of one interface and family are in ranks by priority. Those of the best rank are asked; when none of a rank answers, the
-next rank is asked as well, while the better one goes on being tried; when one of that answers, the lower ranks are let go.
+Servers of one interface, family and cluster are in ranks by priority. Those of the best rank are asked; when none of a rank
+answers, the next one is asked as well, while the better one goes on being tried; when one of that answers, the lower ranks are
+let go.
 
     client                                        server
       | Registration Request, id 7                  |
@@ -131,7 +132,10 @@ class Client:
         interface = self.node.interfaces.get(name)
         if interface is None or not interface.up:
             return "interface is down"
-        return "our own address has gone" if name in self.node.tunnels else "tunnel has no source"
+        if name not in self.node.tunnels:
+            return "tunnel has no source"
+        own = any(self.node.own(name, afi) for afi in Afi)
+        return "no longer configured" if own and interface.row.network_id else "our own address or network has gone"
 
     def adjacency_changed(self, name: str) -> None:
         """A neighbour on that interface can be sent to now: who waits tries at once, and does not wait out its time."""
@@ -164,16 +168,18 @@ class Client:
 
     # --- ranks --------------------------------------------------------------------------------------------------------------
 
-    def _ranks(self, name: str, afi: Afi) -> list[list[_Registration]]:
-        ranks: dict[int, list[_Registration]] = {}
+    def _ranks(self, name: str, afi: Afi) -> list[tuple[int, list[_Registration]]]:
+        """(cluster, those of one priority), the best first; each cluster chooses by itself."""
+        ranks: dict[tuple[int, int], list[_Registration]] = {}
         for one in self._on.get((name, afi), {}).values():
-            ranks.setdefault(one.nhs.priority, []).append(one)
-        return [ranks[priority] for priority in sorted(ranks)]
+            ranks.setdefault((one.nhs.priority, one.nhs.cluster), []).append(one)
+        return [(cluster, ranks[priority, cluster]) for priority, cluster in sorted(ranks)]
 
     def _settle(self, name: str, afi: Afi) -> None:
         """Asks those that are to be asked, and lets the others go. A lower rank stands until the better one is registered."""
-        wanted = True
-        for rank in self._ranks(name, afi):
+        served: set[int] = set()
+        for cluster, rank in self._ranks(name, afi):
+            wanted = cluster not in served
             for one in rank:
                 if wanted and not one.active:
                     one.active = True
@@ -181,7 +187,8 @@ class Client:
                     self._let_go(one, "a better server answers")
                 if one.active:
                     self._keep(one)
-            wanted = wanted and all(one.failed for one in rank)
+            if not all(one.failed for one in rank):
+                served.add(cluster)
 
     def _keep(self, one: _Registration) -> None:
         """Registered under what we are called now, or asked for it."""
@@ -426,7 +433,7 @@ class Client:
         """(overlay, NBMA address) of those that we are registered with, the best first."""
         return tuple(
             (one.address, one.nbma)
-            for rank in self._ranks(interface, afi)
+            for _, rank in self._ranks(interface, afi)
             for one in rank
             if one.registered and one.address
         )
@@ -444,6 +451,7 @@ class Client:
                 one.last_reply,
                 one.next_request,
                 one.reason,
+                one.nhs.cluster,
             )
             for one in self._lines.values()
         )

@@ -9,6 +9,7 @@ if it ceases to be true the requester hears of it (RFC 2332 5.2.5: a station "MU
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 
@@ -30,7 +31,7 @@ from stack.claims import Slot
 from stack.events import AdjacencyKey, LabelRequest, LabelRow, LabelWanted
 from stack.values import value
 
-__all__ = ["LABEL_WITHIN", "PURGE_RETRIES", "TUNNEL_WITHIN", "Egress", "Kept", "Record", "Stage"]
+__all__ = ["LABEL_WITHIN", "MOST_OF_ONE", "PURGE_RETRIES", "TUNNEL_WITHIN", "Egress", "Kept", "Record", "Stage"]
 
 TUNNEL_WITHIN = 10.0
 """Seconds that a reply waits for the tunnel to the requester."""
@@ -41,10 +42,13 @@ LABEL_WITHIN = 5.0
 PURGE_RETRIES = (1.0, 2.0, 4.0)
 """Seconds between a purge and its repetition, until it is answered."""
 
+MOST_OF_ONE = 1_024
+"""Answers that one requester has at once: nobody takes the table from the others."""
+
 MAX_PURGES = 4_096
 """Purges that wait for their answer; beyond that they are sent once."""
 
-RECHECKS = 1_000
+RECHECKS = 250
 
 RESTARTED = (1.0, 2.0, 4.0)
 """Seconds after a restart, and from one time to the next, at which those hear that we have forgotten what we told them."""
@@ -134,6 +138,7 @@ class Egress:
     others: Callable[[], int] = lambda: 0
     records: dict[int, Record] = field(factory=dict)
     _by_key: dict[tuple[int, bytes, str, Prefix], Record] = field(factory=dict)
+    _by_overlay: Counter[bytes] = field(factory=Counter)
     _by_fec: dict[Fec, dict[int, None]] = field(factory=dict)
     _addresses: Addresses = field(factory=Addresses)
     _doubtful: dict[int, None] = field(factory=dict)
@@ -179,8 +184,8 @@ class Egress:
         if fault := self._objection(question.arrival, nbma):
             self.transit.nak(question.arrival, CieCode.PROHIBITED, fault)
             return
-        if old is None and len(self) + self.others() >= node.config.cache_limit:
-            self.transit.nak(question.arrival, CieCode.INSUFFICIENT_RESOURCES, "cache-limit")
+        if old is None and (fault := self._no_room(packet.source)):
+            self.transit.nak(question.arrival, CieCode.INSUFFICIENT_RESOURCES, fault)
             return
         stable = bool(packet.flags & Flag.STABLE_SOURCE) and packet.cies[0].holding_time > 0
         record = self._record(question, nbma, prefix, stable=stable)
@@ -189,6 +194,11 @@ class Egress:
             self._remove(old)  # after the new one holds what both need
             self._by_key[record.key] = record
         self._advance(record)
+
+    def _no_room(self, overlay: bytes) -> str:
+        if self._by_overlay.get(overlay, 0) >= MOST_OF_ONE:
+            return "too many answers of one requester"
+        return "cache-limit" if len(self) + self.others() >= self.node.config.cache_limit else ""
 
     def _again(self, record: Record, question: Question) -> None:
         """The same request once more: its answer is on the way, or was lost."""
@@ -254,6 +264,7 @@ class Egress:
         """What it needs is wanted."""
         node, number = self.node, record.number
         self.records[number] = self._by_key[record.key] = record
+        self._by_overlay[record.overlay] += 1
         self._addresses.add(record.question.vrf, record.request.destination, number)
         node.timers.set(("answer-end", number), record.expires)
         if record.fec is not None:
@@ -359,9 +370,21 @@ class Egress:
 
     def reach_changed(self, number: int) -> None:
         record = self.records.get(number)
-        if record is not None:
-            record.reached = self.reach.state(number)
-            self._advance(record)
+        if record is None:
+            return
+        before, record.reached = record.reached, self.reach.state(number)
+        if record.stage is Stage.ANSWERED and before.usable and not record.reached.usable:
+            self._lost(record, before.interface)
+        self._advance(record)
+
+    def _lost(self, record: Record, interface: str) -> None:
+        """The tunnel was up, and is down. One that IKEv2 makes is not wanted any more: it would call a dead peer until the
+        record ends; if the requester lives and has packets, it asks again. What needs no IKEv2 costs nothing, and lets the
+        requester's packets in."""
+        row = self.node.interfaces.get(interface)
+        if row is None or row.row.protection:
+            self.reach.drop(record.number)
+            record.tunnel, record.reached = False, NOWHERE
 
     def labels_changed(self, rows: Mapping[Fec, LabelRow | None]) -> None:
         """LabelBound: answers that wait for one, and those whose label is another now."""
@@ -496,6 +519,9 @@ class Egress:
         self.kept.told.pop(number, None)
         if self.records.pop(number, None) is None:
             return
+        self._by_overlay[record.overlay] -= 1
+        if not self._by_overlay[record.overlay]:
+            del self._by_overlay[record.overlay]
         if self._by_key.get(record.key) is record:
             del self._by_key[record.key]
         if record.fec is not None:

@@ -37,7 +37,9 @@ class Redirects:
         if node.stopping:
             return
         source, destination = headers
-        key = (fact.vrf, source, destination)
+        label = fact.ingress.in_label
+        # A label that is swapped for another may belong to no VRF of ours.
+        key = (fact.vrf if fact.vrf or label is None else f"label {label}", source, destination)
         if not self._may_tell(key, name):
             return
         afi = afi_of(source)
@@ -60,6 +62,8 @@ class Redirects:
         until = self._told.get(key)
         if until is not None and node.now < until:
             node.count("redirect not sent: told a short time ago")
+            place = (name, "out", "redirect-suppress")
+            node.traffic[place] = node.traffic.get(place, 0) + 1
             return False
         self._told.pop(key, None)
         if len(self._told) >= PAIRS:
@@ -79,7 +83,8 @@ class Redirects:
 
     def _goes_back(self, fact: Hairpin, destination: bytes) -> bool:
         """On a multipoint interface a packet may leave to the very endpoint it came from: a shortcut would be no shorter."""
-        way = self.ways.find(fact.vrf, destination)
+        label = fact.ingress.in_label
+        way = (self.ways.switched(label) if label is not None else None) or self.ways.find(fact.vrf, destination)
         return (
             way.where is Where.NETWORK
             and way.interface == fact.ingress.interface

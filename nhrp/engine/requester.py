@@ -78,14 +78,18 @@ def mpls_said(packet: Packet, oui: bytes, role: Role) -> MplsBinding | None:
 
 
 def contested(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes, nbma: bytes) -> str:
-    """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. Who is on our own way to
-    it, or at the far end of a tunnel that is configured (the hub, which knows its peers), may say that it has moved; nobody else."""
+    """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. A server of ours, who
+    is on our own way to it, or at the far end of a configured tunnel (a hub knows its peers) may say that it has moved; nobody
+    else."""
     if not reach.leads_to(overlay) - {nbma}:
         return ""
-    if arrival.tunnel.remote and not reach.made(arrival.name):
+    name, source = arrival.name, arrival.fact.outer_source
+    if arrival.tunnel.remote and not reach.made(name):
+        return ""
+    if any(ways.nbma(name, server) == source for server in ways.servers(name)):
         return ""
     way = ways.find(ways.node.vrf(arrival.name), overlay)
-    if way.where is Where.NETWORK and (way.interface, way.nbma) == (arrival.name, arrival.fact.outer_source):
+    if way.where is Where.NETWORK and (way.interface, way.nbma) == (name, source):
         return ""
     return "a tunnel leads to it elsewhere"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import define, field
 
-from nhrp.engine.node import Node
+from nhrp.engine.node import Node, afi_of
 from nhrp.engine.outputs import AskUsed
 from nhrp.engine.reach import DISTANCE, NOWHERE, Reach, Reached
 from nhrp.engine.ways import Addresses, Way, Ways
@@ -38,7 +38,7 @@ TUNNEL_TIME = 30.0
 RENEW_AT = (2 / 3, 9 / 10)
 """Of the holding time: when it is asked whether the shortcut is used."""
 
-RECHECKS = 1_000
+RECHECKS = 250
 """Entries that are held against changed routes in one turn."""
 
 
@@ -363,6 +363,8 @@ class Shortcuts:
         way = self.ways.find(entry.vrf, entry.destination)
         if not way.within(entry.network):
             return "its route no longer leaves by the NHRP network"
+        if not self.node.family(way.interface, afi_of(entry.destination)).shortcut:
+            return f"no shortcut is wanted by {way.interface} now"
         if entry.context is not None and way.allocator != entry.context.allocator:
             return "the label of its VRF is another node's now"
         if entry.context is None and entry.vrf != self.node.vrf(way.interface):

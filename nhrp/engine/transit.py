@@ -47,12 +47,14 @@ class Question:
 
 
 class _Context(NamedTuple):
-    """The VRF that a request is about. `label` None: the interface's own; `fault`: it cannot be known."""
+    """The VRF that a request is about. `label` None: the interface's own; `way`: the label alone says where its packets go, and
+    no VRF of ours is known; `fault`: it cannot be known."""
 
     vrf: str
     label: ContextLabel | None = None
     fec: Fec | None = None
     fault: str = ""
+    way: Way | None = None
 
 
 @define(eq=False)
@@ -78,20 +80,22 @@ class Transit:
         if context.fault:
             self.nak(arrival, CieCode.PROHIBITED, context.fault)
             return None
-        way = self.ways.find(context.vrf, arrival.packet.destination)
+        way = context.way or self.ways.find(context.vrf, arrival.packet.destination)
         if way.where is Where.NONE:
             self.nak(arrival, CieCode.NO_BINDING, "no route")
         elif way.within(self.node.network(arrival.name)):
             self._pass_on(arrival, way, context)
+        elif context.way is not None:
+            self.nak(arrival, CieCode.PROHIBITED, "context label that leads out of the network")
         elif self.gate.understood(arrival):
             return Question(arrival, context.vrf, way, context.label is not None, context.fec)
         return None
 
     def _first_hop(self, arrival: Arrival) -> str:
-        """Why a peer whose addresses IKEv2 has assigned may not ask this (N05): it speaks for itself, from where it is."""
+        """Why a request is not believed to be from whom it says (N05). A peer whose addresses IKEv2 has assigned asks for
+        itself alone, from where its SA says it is; and nobody asks in its name, be it passed on or not: we would hear it from
+        itself."""
         packet, source = arrival.packet, arrival.fact.outer_source
-        if not self._straight(arrival):
-            return ""
         if not self.gate.speaks_for(arrival, packet.source):
             return "not the address that IKEv2 has assigned"
         if not self.node.assigned(arrival.name, source) or packet.source_nbma == source:
@@ -102,14 +106,6 @@ class Transit:
         if any(one.nbma != source for one in listed if one.nbma):
             return "an NBMA address that is not its own"
         return ""
-
-    def _straight(self, arrival: Arrival) -> bool:
-        """Whether it comes from who wrote it: a peer with assigned addresses passes on nobody's packets; of others the transit
-        record says it."""
-        if self.node.assigned(arrival.name, arrival.fact.outer_source):
-            return True
-        record = arrival.packet.extension(ExtensionKind.FORWARD_TRANSIT)
-        return record is not None and not record.octets
 
     def _context(self, arrival: Arrival) -> _Context:
         """The VRF that a request is about. A label not ours, or never given to this neighbour, says nothing (V07)."""
@@ -133,6 +129,13 @@ class Transit:
             return _Context(inside, label, fault="context label that this neighbour was not given")
         if row.afi and row.afi != arrival.afi:
             return _Context(inside, label, fault="context label of another family")
+        way = self.ways.switched(label.label)
+        if way is not None:
+            known = way.prefix.covers(arrival.packet.destination)
+            fault = "" if known else "context label of another prefix"
+            return _Context(row.vrf, label, row.fec, fault, way)
+        if not row.vrf and inside:
+            return _Context(inside, label, fault="context label of no VRF")
         return _Context(row.vrf, label, row.fec)
 
     def _pass_on(self, arrival: Arrival, way: Way, context: _Context) -> None:
@@ -153,10 +156,11 @@ class Transit:
         """Its extensions, with the next hop's own label for the VRF in place of ours; None: it has none."""
         node = self.node
         own: Extension | None = None
-        if way.labels and way.allocator and context.vrf != node.vrf(way.interface):
+        apart = context.way is not None or context.vrf != node.vrf(way.interface)
+        if way.labels and way.allocator and apart:
             label = ContextLabel(way.labels[-1], way.allocator)
             own = mpls_extension(MplsBinding(Role.REQUEST, label), node.config.oui)
-        elif context.vrf != node.vrf(way.interface):
+        elif apart and context.way is None:
             return None
         found = []
         for one in packet.extensions:

@@ -6,15 +6,16 @@ Routes of owner `nhrp` are left out, so that a shortcut never answers its own re
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
 from attrs import define, field
 
 from nhrp.engine.node import Node
-from stack.addr import LabelStack, Prefix
+from stack.addr import LabelStack, Prefix, SwapFec
 from stack.events import AdjacencyKey, NextHopKey, Via
+from stack.tables.lfib import Operation
 from stack.tables.nexthop import NextHop
 from stack.tables.rib import Candidate
 
@@ -101,6 +102,23 @@ class Ways:
         next_hop = self._neighbour(key, via, name, address)
         nbma = self.nbma(name, next_hop)
         return Way(Where.NETWORK, prefix, name, next_hop, nbma, via.labels, via.address, network)
+
+    def switched(self, label: int) -> Way | None:
+        """Where packets under a label of ours go without a look at their addresses: a VPN route that was told on with ourselves
+        as next hop. None: they are looked up in a VRF."""
+        row = self.node.lfib.get(label)
+        if row is None or not isinstance(row.fec, SwapFec):
+            return None
+        prefix, hop = row.fec.prefix, self.node.nexthops.get(row.next_hop)
+        if hop is None or hop.adjacency is None:
+            return Way(Where.NONE, prefix)
+        name, allocator = hop.adjacency.interface, hop.key.address
+        network = self.node.network(name)
+        if not network:
+            return Way(Where.OUTSIDE, prefix, name)
+        next_hop = hop.adjacency.address or allocator
+        labels = row.out_labels if row.operation is Operation.SWAP else ()
+        return Way(Where.NETWORK, prefix, name, next_hop, self.nbma(name, next_hop), labels, allocator, network)
 
     def _neighbour(self, key: AdjacencyKey | None, via: Via, name: str, address: bytes) -> bytes:
         """The overlay address of who is next."""
@@ -211,9 +229,3 @@ class Addresses:
         low = bisect_left(rows, (prefix.network, -1))
         high = bisect_right(rows, (last.to_bytes(bits // 8), 1 << 62))
         return [number for _, number in rows[low:high]]
-
-    def within(self, vrf: str) -> Iterator[int]:
-        """All of a VRF."""
-        for (name, _), rows in list(self._of.items()):
-            if name == vrf:
-                yield from (number for _, number in list(rows))

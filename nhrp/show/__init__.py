@@ -65,7 +65,7 @@ def _cache(afi: Afi) -> Run:
         )
         if values.get("brief"):
             return brief(entries, scene.now)
-        return bindings(entries, scene.now, detail=bool(values.get("detail")))
+        return bindings(entries, scene.now, detail=bool(values.get("detail")), marked="vrf" not in values)
 
     return run
 

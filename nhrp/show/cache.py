@@ -67,16 +67,16 @@ def _unanswered(snapshot: SpeakerSnapshot) -> Iterator[BindingSnapshot]:
             )
 
 
-def bindings(entries: Bindings, now: float, *, detail: bool = False) -> Shown:
-    """`show ip nhrp [detail]`."""
+def bindings(entries: Bindings, now: float, *, detail: bool = False, marked: bool = True) -> Shown:
+    """`show ip nhrp [detail]`. `marked`: with the names of VRFs, which a command that names one does not repeat."""
     rows = list(entries)
-    lines = [line for one in rows for line in _lines(one, now, detail=detail)]
+    lines = [line for one in rows for line in _lines(one, now, detail=detail, marked=marked)]
     return Shown("\n".join(lines), [binding_value(one, now) for one in rows])
 
 
-def _lines(one: BindingSnapshot, now: float, *, detail: bool) -> Iterator[str]:
+def _lines(one: BindingSnapshot, now: float, *, detail: bool, marked: bool) -> Iterator[str]:
     via = f" via {format_address(one.next_hop)}" if one.next_hop else ""
-    yield f"{one.prefix}{vrf_mark(one.vrf)}{via}"
+    yield f"{one.prefix}{vrf_mark(one.vrf) if marked else ''}{via}"
     ends = "never expire" if one.expires is None else f"expire {age(one.expires - now)}"
     if one.expires is None and one.kind in _INCOMPLETE:
         ends = "expire when it is answered"

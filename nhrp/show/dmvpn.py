@@ -237,7 +237,7 @@ def _sessions(snapshot: SpeakerSnapshot, setting: Setting, names: list[str], wan
     yield "Pending DMVPN Sessions:"
     for one in snapshot.pending:
         if wanted in {"", one.interface}:
-            asked = f"asked {one.tries} times in {age(now - one.since)}"
+            asked = f"asked {'once' if one.tries == 1 else f'{one.tries} times'} in {age(now - one.since)}"
             yield f"  {format_address(one.destination)}{vrf_mark(one.vrf)} by {one.interface}: {asked}"
 
 

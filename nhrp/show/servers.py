@@ -85,14 +85,14 @@ SUPPRESSED = "redirect-suppress"
 
 
 def traffic(snapshot: SpeakerSnapshot, interface: str = "") -> Shown:
-    """`show ip nhrp traffic [interface NAME]`: packets by kind, ours and theirs."""
+    """`show ip nhrp traffic [interface NAME]`: packets by kind, ours and theirs. A limit of 0: there is none."""
     names = sorted({*snapshot.networks, *(name for name, _, _ in snapshot.traffic)}, key=in_order)
     lines, value = [], []
     for name in names:
         if interface not in {"", name}:
             continue
         sent, received = _counts(snapshot.traffic, name, "out"), _counts(snapshot.traffic, name, "in")
-        lines += [f"{name}: Max-send limit:unlimited, Usage:0%", *_table("Sent", sent), *_table("Rcvd", received)]
+        lines += [f"{name}: Max-send limit:0Pkts/10Sec, Usage:0%", *_table("Sent", sent), *_table("Rcvd", received)]
         value.append({"interface": name, "sent": sent, "received": received})
     return Shown("\n".join(lines), value)
 

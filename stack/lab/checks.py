@@ -186,10 +186,10 @@ async def protected(conduct: Conduct, check: Check) -> str:
 
 
 async def _associations(conduct: Conduct, node: str) -> Mapping[str, str]:
-    """Peer -> SPI by which it is sent to."""
+    """Peer -> SPI by which it is sent to. Behind an interface of its own a peer is called by that."""
     value = await conduct.bed.show(node, "show crypto ipsec sa")
     return {
-        child["remote"]: child["outbound"]["spi"]
+        child["remote"] or child["interface"]: child["outbound"]["spi"]
         for child in value
         if child["outbound"] is not None and child["carries"]
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from stack.lab.testbed import Answer
 from stack.router import Router
 from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock
 from stack.testing.capture import Capture
+from stack.testing.loop import EPOCH
 
 __all__ = ["MemoryTestbed"]
 
@@ -37,11 +39,14 @@ class MemoryTestbed:
     world: MemoryNetwork = field(init=False)
     routers: dict[str, Router] = field(factory=dict)
     _links: dict[str, Any] = field(factory=dict)
+    _epoch: float = EPOCH
     _capture: CaptureFolder | None = None
     _pcapng: Capture | None = None
 
     def __attrs_post_init__(self) -> None:
         self.world = MemoryNetwork(seed=self.seed, kept=KEPT)
+        if self.conduct.scenario.prepare:
+            self._epoch = time.time()  # the real one: certificates that were made for this run must be valid in it
 
     async def start(self, capture: CaptureFolder | None) -> None:
         scenario = self.conduct.scenario
@@ -85,7 +90,7 @@ class MemoryTestbed:
     ) -> Sequence[Answer]:
         node = self.world.node(host)
         results = await node.ping(destination, size=size, count=count, timeout=timeout, ttl=ttl)
-        return [Answer(r.reason, format_address(r.sender) if r.sender else "") for r in results]
+        return [Answer(r.reason.replace(" ", "-"), format_address(r.sender) if r.sender else "") for r in results]
 
     async def show(self, node: str, command: str) -> Any:
         return self._shown(node, command).value
@@ -113,7 +118,7 @@ class MemoryTestbed:
         router = Router(
             Config.from_ios(self.conduct.text(node), source=node),
             network=self.world.node(node),
-            clock=VirtualClock(),
+            clock=VirtualClock(epoch=self._epoch),
             entropy=SeededEntropy(f"{self.seed}/{node}/router"),
             bindings=bindings,
             log=_QUIET,

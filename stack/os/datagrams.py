@@ -40,7 +40,7 @@ def shared_udp_port(present: Iterable[socket.socket]) -> Iterator[None]:
     """Inside, a port may be bound on which one of `present` is bound already, on another device or on none: as with TCP
     (`stack.os.tcp.shared_port`), the kernel wants SO_REUSEPORT of both for that, and it is on only meanwhile, so that nobody
     else gets beside us and each datagram goes to the socket that fits best."""
-    held = [sock for sock in present if sock.fileno() >= 0]
+    held = tuple(present)
     try:
         for sock in held:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -55,7 +55,7 @@ class UdpPort(Reading):
     With `device`, the host port of a VRF: what comes in by it, and out of it whatever the host's routes say."""
 
     def __init__(self, port: int, program: list[bpf.Instruction], device: str = "") -> None:
-        self.port = port
+        self.port, self.device = port, device
         self._buffer = memoryview(bytearray(_LARGEST))
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -98,6 +98,10 @@ class UdpPort(Reading):
     def send(self, octets: bytes, local: bytes, remote: bytes, port: int) -> None:
         ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO.pack(0, local, bytes(4)))] if local else []
         self.socket.sendmsg((octets,), ancillary, 0, (format_address(remote), port))
+
+    @property
+    def open(self) -> bool:
+        return self._fd >= 0
 
     def dropped(self) -> int:
         return dropped(self.socket)

@@ -93,7 +93,7 @@ class OsNetwork:
     host: Host = field(init=False)
     _doors: dict[str, _Door] = field(factory=dict, init=False)
     _listening: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
-    _datagrams: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
+    _datagrams: WeakSet[UdpPort] = field(factory=WeakSet, init=False)
     _default_sockets: WeakSet[socket.socket] = field(factory=WeakSet, init=False)
     _filters: WeakKeyDictionary[socket.socket, list[bpf.Instruction]] = field(factory=WeakKeyDictionary, init=False)
     """What a socket rejects besides: the rest of its program."""
@@ -191,9 +191,12 @@ class OsNetwork:
     def datagrams(self, port: int, *, marked: bool = False, vrf: str = "") -> UdpPort:
         rest = bpf.marked() if marked else None
         device = self._device(vrf)
-        with shared_udp_port(self._datagrams):
+        held = [each for each in self._datagrams if each.open]
+        if any((each.port, each.device) == (port, device) for each in held):
+            raise OSError(errno.EADDRINUSE, f"UDP port {port}{f' of VRF {vrf}' if vrf else ''} is open already")
+        with shared_udp_port(each.socket for each in held if each.port == port):
             udp = UdpPort(port, rest or bpf.accept_all() if device else self._program(rest), device)
-        self._datagrams.add(udp.socket)
+        self._datagrams.add(udp)
         if not device:
             self._guard_always(udp.socket, rest)
         return udp

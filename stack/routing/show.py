@@ -53,10 +53,10 @@ def code_of(kind: str) -> str:
     return _CODES.get(kind, kind[:1].upper() or "?")
 
 
-def _via_words(via: Via, lead: str) -> str:
+def _via_words(via: Via, lead: str, since: str = "") -> str:
     if not via.address:
-        return f" is directly connected, {via.interface}"
-    return f" {lead} via {format_address(via.address)}{', ' + via.interface if via.interface else ''}"
+        return f" is directly connected{since}, {via.interface}"
+    return f" {lead} via {format_address(via.address)}{since}{', ' + via.interface if via.interface else ''}"
 
 
 def _vias(entry: Entry, winner: Candidate) -> tuple[Via, ...]:
@@ -177,8 +177,8 @@ def _route_lines(
     if not vias:
         return [f"{mark} {' ' * indent}{prefix} is directly connected, Null0"]
     first = f"{mark} {' ' * indent}{prefix}"
-    lines = [f"{first}{_via_words(vias[0], lead)}{since}"]
-    lines += [f"{' ' * len(first)}{_via_words(via, lead)}{since}" for via in vias[1:]]
+    lines = [f"{first}{_via_words(vias[0], lead, since)}"]
+    lines += [f"{' ' * len(first)}{_via_words(via, lead, since)}" for via in vias[1:]]
     return lines
 
 

@@ -9,11 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
-from stack.addr import DEFAULT_VRF, Afi, LabelStack, Prefix, PrefixFec, SwapFec, format_address, parse_address
-from stack.events import AdjacencyKey, NextHopKey
+from stack.addr import (
+    DEFAULT_VRF,
+    Afi,
+    LabelStack,
+    Prefix,
+    PrefixFec,
+    ReservedLabel,
+    SwapFec,
+    format_address,
+    parse_address,
+)
+from stack.events import AdjacencyKey, BindingOffered, InterfaceKind, NextHopKey
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.tables import Tables
 from stack.tables.fib import Leaf, LeafKind
+from stack.tables.lfib import Nhlfe
 from stack.tables.nexthop import NextHop
 
 __all__ = ["CEF_COMMANDS", "cef_by_interface", "cef_entry", "cef_table", "chain_of", "known_vrf"]
@@ -22,6 +33,11 @@ MAX_STEPS = 32
 """Steps of a chain that are shown."""
 
 Chain = list[dict[str, Any]]
+
+Bindings = Mapping[tuple[str, Prefix, bytes], LabelStack]
+"""Labels of others: (vrf, prefix, next hop; empty: any) -> what they want to see; (3,) is implicit null."""
+
+_IMPLICIT: LabelStack = (int(ReservedLabel.IMPLICIT_NULL),)
 
 
 def known_vrf(scene: Scene, values: Mapping[str, Any]) -> str:
@@ -70,16 +86,19 @@ def _next_hop_steps(tables: Tables, leaf: Leaf, hop: NextHop) -> Chain:
     base = {"next-hop-id": leaf.next_hop, "labels": list(leaf.labels), "must-be-labelled": key.labelled}
     if hop.adjacency is None:
         return [{**base, "type": "unresolved", "address": format_address(key.address), "reason": hop.reason}]
+    direct = not key.address or bool(key.interface and not key.encap)
+    address = hop.adjacency.address or (key.address if direct else b"")
     last = {
-        "type": "attached nexthop" if hop.adjacency.address else "attached host",
+        "type": "attached nexthop" if address else "attached host",
         "interface": hop.adjacency.interface,
-        "address": format_address(hop.adjacency.address) if hop.adjacency.address else "",
+        "address": format_address(address) if address else "",
+        "point-to-point": not hop.adjacency.address,
         "labels": list(hop.labels),
         "implicit-null": key.labelled and not hop.labels and not key.encap,
     }
     if hop.reason:
         last["dropped"] = hop.reason  # a protected tunnel that cannot be sent to
-    if not key.address or (key.interface and not key.encap):
+    if direct:
         return [{**base, **last, "labels": [*hop.labels, *leaf.labels]}]
     vrf, covering = _terminal(tables, key)
     if covering is not None and covering.length < len(key.address) * 8 and not key.encap:
@@ -110,11 +129,22 @@ def _terminal(tables: Tables, key: NextHopKey) -> tuple[str, Prefix | None]:
 def _way_out(tables: Tables, interface: str, address: bytes, *, labelled: bool) -> str:
     """`IP adj out of Ethernet0/0, addr A`, under a tunnel's midchain if the interface is a tunnel."""
     adjacency = tables.adjacencies.get(AdjacencyKey(interface, address))
-    far = f", addr {format_address(address)}" if address else ""
     if adjacency is None or not adjacency.destination:
-        return f"IP adj out of {interface}{far}"
+        return _adjacency("IP adj", interface, address)
     under = _outer(tables, adjacency.destination)
-    return f"{'TAG' if labelled else 'IP'} midchain out of {interface}{far}{' ' + under if under else ''}"
+    chain = _adjacency(f"{'TAG' if labelled else 'IP'} midchain", interface, address)
+    return f"{chain} {under}".rstrip()
+
+
+def _adjacency(kind: str, interface: str, address: bytes) -> str:
+    """`TAG midchain out of Tunnel0 F5706948`."""
+    far = f", addr {format_address(address)}" if address else ""
+    return f"{kind} out of {interface}{far} {_hex(_number(interface, address, kind), 6)}"
+
+
+def _number(interface: str, address: bytes, kind: str = "") -> int:
+    """A number for what has no id: the same thing has the same one."""
+    return crc32(f"{kind} {interface} {address.hex()}".encode()) % 0x1F000
 
 
 def _outer(tables: Tables, destination: bytes) -> str:
@@ -124,12 +154,11 @@ def _outer(tables: Tables, destination: bytes) -> str:
     if leaf is None:
         return ""
     if leaf.kind is LeafKind.ATTACHED:
-        return f"IP adj out of {leaf.interface}, addr {format_address(destination)}"
+        return _adjacency("IP adj", leaf.interface, destination)
     hop = tables.nexthops.get(leaf.next_hop)
     if hop is None or hop.adjacency is None:
         return ""
-    far = hop.adjacency.address
-    return f"IP adj out of {hop.adjacency.interface}" + (f", addr {format_address(far)}" if far else "")
+    return _adjacency("IP adj", hop.adjacency.interface, hop.adjacency.address)
 
 
 # --- show ip cef ------------------------------------------------------------------------------------------------------
@@ -175,7 +204,7 @@ def _label_words(labels: list[int]) -> str:
     return "label " + " ".join(map(str, labels))
 
 
-def cef_entry(tables: Tables, vrf: str, prefix: Prefix) -> Shown:
+def cef_entry(tables: Tables, vrf: str, prefix: Prefix, bindings: Bindings | None = None) -> Shown:
     """One prefix, in full: where it comes from, what labels it carries, and every step of its way out."""
     fib = tables.fib.get(vrf)
     found = fib.match(prefix.network) if fib is not None else None
@@ -188,18 +217,20 @@ def cef_entry(tables: Tables, vrf: str, prefix: Prefix) -> Shown:
     chain = chain_of(tables, prefix, leaf)
     entry = tables.rib.get(vrf, prefix)
     best = entry.best() if entry is not None else None
-    local = [
-        label
-        for label, row in sorted(tables.lfib.rows.items())
-        if row.vrf == vrf and isinstance(row.fec, PrefixFec | SwapFec) and row.fec.prefix == prefix
-    ]
+    override = entry.override if entry is not None else None
+    local = [label for label, row in sorted(tables.lfib.rows.items()) if _is_of(tables, row, vrf, prefix)]
+    remote = _remote(tables, vrf, prefix, leaf, chain[-1], bindings or {})
+    if remote == _IMPLICIT:
+        chain[-1]["neighbour-label"] = "implicit-null"
     count = len(entry.candidates) if entry is not None else 0
     value = {
         "prefix": str(prefix),
         "vrf": vrf,
         "kind": leaf.kind.name.lower(),
         "source": best.owner if best else None,
+        "override": override.owner if override else None,
         "local-labels": local,
+        "remote-labels": ["implicit-null" if label == _IMPLICIT[0] else label for label in remote or ()],
         "refcount": 2 + count + len(local) + (leaf.kind is LeafKind.FORWARD),
         "chain": chain,
         "output": _output(tables, chain),
@@ -216,11 +247,13 @@ def _entry_lines(prefix: Prefix, leaf: Leaf, value: Mapping[str, Any], kind: str
     flags = f"flags {flags}" if flags else ""
     lines = [f"{prefix}, epoch 0, {flags}{code}refcount {value['refcount']}, per-destination sharing"]
     lines.append(f"  sources: RIB{', LTE' if local else ''}")
-    if leaf.labels or local:
+    extended = any(step.get("labels") or step.get("implicit-null") for step in value["chain"]) or value["remote-labels"]
+    if extended or local:
         lines += ["  feature space:", "   IPRM: 0x00018000"]
         lines.append(f"   LFD: {prefix} {len(local)} local label{'' if len(local) == 1 else 's'}")
         lines += [f"   local label info: other/{label}" for label in local]
-        lines.append("        contains path extension list")
+        if extended:
+            lines.append("        contains path extension list")
         lines += [f"        {what} chain 0x{_hex(label, 3)}" for label in local for what in _CHAINS]
     lines.append("  ifnums: (none)")
     for depth, step in enumerate(value["chain"]):
@@ -231,6 +264,32 @@ def _entry_lines(prefix: Prefix, leaf: Leaf, value: Mapping[str, Any], kind: str
 
 
 _CHAINS = ("disposition", "label switch")
+
+
+def _is_of(tables: Tables, row: Nhlfe, vrf: str, prefix: Prefix) -> bool:
+    """Whether a label of ours is that prefix's: a VPN route that is told on with our label belongs to the VRF of its RD."""
+    if not isinstance(row.fec, PrefixFec | SwapFec) or row.fec.prefix != prefix:
+        return False
+    if row.vrf == vrf:
+        return True
+    known = tables.vrfs.get(vrf) if vrf and isinstance(row.fec, SwapFec) else None
+    return known is not None and isinstance(row.fec, SwapFec) and known.rd == row.fec.rd
+
+
+def _remote(
+    tables: Tables, vrf: str, prefix: Prefix, leaf: Leaf, last: Mapping[str, Any], bindings: Bindings
+) -> LabelStack | None:
+    """What the neighbour wants to see on labelled packets to a host that it is itself, or None: its binding, or implicit null
+    of the far end of a tunnel that takes labels (it and we are each other's next hop)."""
+    host = prefix.length == len(prefix.network) * 8
+    if not host or leaf.kind not in (LeafKind.FORWARD, LeafKind.ATTACHED) or not last["type"].startswith("attached"):
+        return None
+    for hop in (prefix.network, b""):
+        if (labels := bindings.get((vrf, prefix, hop))) is not None:
+            return labels
+    interface = tables.interfaces.get(last["interface"])
+    tunnel = interface is not None and interface.row.kind is InterfaceKind.TUNNEL and interface.row.mpls
+    return _IMPLICIT if tunnel and not last.get("labels") else None
 
 
 def kind_code(kind: str) -> str:
@@ -245,7 +304,7 @@ def _hex(number: int, salt: int) -> str:
 
 
 def _step_lines(step: Mapping[str, Any], prefix: Prefix, depth: int) -> list[str]:
-    number = step.get("next-hop-id") or crc32(f"{step.get('interface')} {step.get('address')}".encode()) % 0x1F000
+    number = step.get("next-hop-id") or _number(step.get("interface", ""), step.get("address", "").encode())
     family = _v(prefix.network)
     flags = ", flags must-be-labelled" if step.get("must-be-labelled") else ""
     pad = " " * (2 + depth)
@@ -253,6 +312,7 @@ def _step_lines(step: Mapping[str, Any], prefix: Prefix, depth: int) -> list[str
         f"{pad}path {_hex(number, 1)}, path list {_hex(number, 2)}, share 1/1, type {step['type']}, for {family}{flags}"
     ]
     labels, implicit = step.get("labels", ()), step.get("implicit-null", False)
+    implicit = implicit or "neighbour-label" in step
     if labels or implicit:
         flag = "0x1" if implicit else "0x0"
         lines.append(f"{pad} MPLS short path extensions: MOI flags = {flag} {_labels(labels, implicit=implicit)}")
@@ -278,15 +338,12 @@ def _step_words(step: Mapping[str, Any], number: int) -> str:
         return "discard"
     if kind == "unresolved":
         return f"unresolved: {step['reason']}"
+    midchain = "midchain" if interface.startswith(("Tunnel", "Virtual")) else "adj"
+    way = f"adjacency IP {midchain} out of {interface}"
     if step.get("address"):
-        way = (
-            f"IP midchain out of {interface}"
-            if interface.startswith(("Tunnel", "Virtual"))
-            else f"IP adj out of {interface}"
-        )
-        return f"nexthop {step['address']} {interface}, adjacency {way}, addr {step['address']} {_hex(number, 5)}"
-    midchain = interface.startswith(("Tunnel", "Virtual"))
-    return f"attached to {interface}, adjacency IP {'midchain' if midchain else 'adj'} out of {interface} {_hex(number, 5)}"
+        far = "" if step.get("point-to-point") else f", addr {step['address']}"
+        return f"nexthop {step['address']} {interface}, {way}{far} {_hex(number, 5)}"
+    return f"attached to {interface}, {way} {_hex(number, 5)}"
 
 
 def _output(tables: Tables, chain: Chain) -> str:
@@ -301,11 +358,18 @@ def _output(tables: Tables, chain: Chain) -> str:
         words.append("label implicit-null")
     address = last.get("address", "")
     octets = parse_address(address) if address else b""
+    octets = b"" if last.get("point-to-point") else octets
     words.append(_way_out(tables, last["interface"], octets, labelled=bool(words)))
     return " ".join(words)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _bindings(scene: Scene) -> Bindings:
+    if scene.bus is None:
+        return {}
+    return {key: labels for held in scene.bus.rows(BindingOffered).values() for key, labels in held.items()}
 
 
 def _cef(scene: Scene, values: Mapping[str, Any], afi: Afi) -> Shown:
@@ -318,10 +382,10 @@ def _cef(scene: Scene, values: Mapping[str, Any], afi: Afi) -> Shown:
     if "interface" in values:
         return cef_by_interface(scene.tables, vrf, afi, values["interface"])
     if "prefix" in values:
-        return cef_entry(scene.tables, vrf, values["prefix"])
+        return cef_entry(scene.tables, vrf, values["prefix"], _bindings(scene))
     if "address" in values:
         length = values.get("mask", len(values["address"]) * 8)
-        return cef_entry(scene.tables, vrf, Prefix.of(values["address"], length))
+        return cef_entry(scene.tables, vrf, Prefix.of(values["address"], length), _bindings(scene))
     return cef_table(scene.tables, vrf, afi)
 
 

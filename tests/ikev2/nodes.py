@@ -183,6 +183,8 @@ class Node:
     sad: SadTable = field(factory=SadTable)
     rows: dict[Any, dict[Any, Any]] = field(factory=lambda: defaultdict(dict))
     """(topic, table) -> rows that stand. A restart keeps them, as the bus does."""
+    told: list[tuple[Any, Mapping[Any, Any]]] = field(factory=list)
+    """(topic, rows), as they were published."""
     fresh: dict[Any, set[Any]] = field(factory=lambda: defaultdict(set))
     facts: list[Any] = field(factory=list)
     logs: list[Log] = field(factory=list)
@@ -329,6 +331,7 @@ class Node:
             self.world.later(0.001, lambda name=name: self._interface(name))
 
     def _publish(self, topic: Any, rows: Mapping[Any, Any], table: str) -> None:
+        self.told.append((topic, rows))
         for key, row in rows.items():
             self.fresh[topic, table].add(key)
             if row is None:

@@ -16,7 +16,7 @@ from ikev2.config import (
     IpPool,
     RouteAccept,
 )
-from ikev2.engine import speaker
+from ikev2.engine import calls
 from ikev2.engine.contract import Grant, Refusal
 from ikev2.engine.lifecycle import LINGER, SUPERSEDED
 from ikev2.events import PeerRefused
@@ -562,7 +562,7 @@ def test_a_pool_of_each_family(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = AuthorizationPolicy("POLICY", pool="POOL", ipv6_pool="SIX", route_set_interface="")
     config = hub_config(policy)
     hub = make_hub(world, evolve(config, pools={**config.pools, "SIX": IpPool("SIX", six, six)}))
-    monkeypatch.setattr(speaker, "request_attributes", lambda **_: (Attribute(8), Attribute(1)))
+    monkeypatch.setattr(calls, "request_attributes", lambda **_: (Attribute(8), Attribute(1)))
     spoke = make_spoke(world, 1)
     come_up(world, hub, spoke)
     assert {key[1] for key in spoke.table(AddressOffered)} == {parse_address("10.0.0.10"), six}

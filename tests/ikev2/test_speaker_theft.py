@@ -207,7 +207,7 @@ def test_what_is_left_of_a_replaced_ike_sa_does_not_say_where_the_peer_is() -> N
     evil.hear(SaWanted, {slot(HUB): None})
     world.run(3)
     # the hub looks nobody up who is not there
-    hub.fact(SaUnknown(1, parse_address("203.0.113.9"), parse_address(HUB)))
+    hub.fact(SaUnknown(parse_address(HUB), parse_address("203.0.113.9"), 1))
     assert set(hub.speaker.node.by_remote) == {parse_address(GOOD)}
 
 

@@ -27,9 +27,9 @@ ip -n {name} link set gre1 up mtu 1400 multicast off
 ip netns exec {name} sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.gre1.send_redirects=0
 """
 
-# One packet of each pair of sites in a quarter of a minute goes to nhrpd, which sends the traffic indication.
+# One packet a second of each pair of sites goes to nhrpd, which sends the traffic indication.
 _LOG = (
-    "ip netns exec {name} iptables-legacy -A FORWARD -i gre1 -o gre1 -m hashlimit --hashlimit-upto 4/minute "
+    "ip netns exec {name} iptables-legacy -A FORWARD -i gre1 -o gre1 -m hashlimit --hashlimit-upto 1/second "
     "--hashlimit-burst 1 --hashlimit-mode srcip,dstip --hashlimit-srcmask 24 --hashlimit-dstmask 24 "
     "--hashlimit-name {name} -j NFLOG --nflog-group 1 --nflog-size 128"
 )

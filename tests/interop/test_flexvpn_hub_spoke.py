@@ -5,13 +5,14 @@ interface for each spoke, BGP and two customers' VPNs over it, all of it in ESP.
                                                                     \\----- spoke2 172.16.1.104
 
 Only what a certification authority of one's own demands is replaced in the listings: the fingerprint, and the lines that
-say which files hold certificates and keys. The hub's two `ip nhrp` lines are left out: NHRP is not in this release.
+say which files hold certificates and keys. The spokes have no line of NHRP: the hub tells them of a better way, and they stay.
 """
 
 from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from stack.cli import main as labelspan
 from stack.lab.capture import Capture
 from stack.lab.namespace import Namespace, World
 from stack.lab.probe import Prober
+from stack.wire import internet_checksum
 from tests.conftest import require_root
 from tests.interop.nodes import Node
 from tests.interop.pes import ip
@@ -82,7 +84,7 @@ def listing(name: str, authority: Path, *, fingerprint: str = "", changes: Mappi
     for line in (DOCUMENTS / f"flexvpn_{name}.cfg").read_text().splitlines(keepends=True):
         if line.startswith("fingerprint "):
             lines.append(f"fingerprint {fingerprint or md5(authority)}\n{ours}")
-        elif not line.startswith("ip nhrp "):
+        else:
             lines.append(line)
     text = "".join(lines)
     for old, new in changes.items():
@@ -310,6 +312,33 @@ def test_customers_reach_the_hub_and_each_other_by_its_default(settled: Network)
         assert chain["prefix"] == "0.0.0.0/0"
     assert settled.sealed() - before >= 2 * 12
     assert settled.clear_gre() == clear == 0
+
+
+def between_spokes(network: Network) -> None:
+    """An echo of customer 1 at spoke1 to spoke2's loopback, on the wire of spoke1's LAN, tagged as the listing wants it."""
+    lan, spoke = network.world.namespaces["lan-spoke1"], network.world.namespaces["spoke1"]
+    with spoke.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as tap:
+        tap.bind(("eth1", 0))
+        mac = tap.getsockname()[4]
+    echo = b"\x08\0" + internet_checksum(b"\x08\0\0\0" + bytes(4)).to_bytes(2) + bytes(4)
+    head = bytes.fromhex("4500001c0000000040010000c0a8710ac0a87201")
+    head = head[:10] + internet_checksum(head).to_bytes(2) + head[12:]
+    frame = mac + b"\x02\0\0\0\0\x0a" + b"\x81\0\0\x0a\x08\0" + head + echo
+    with lan.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+        wire.bind(("eth0", 0))
+        wire.send(frame)
+
+
+def test_the_hub_knows_a_better_way_and_the_spokes_stay_on_it(settled: Network) -> None:
+    """As printed, the spokes have no NHRP: the hub says that there is a better way, nobody listens, and nothing is built."""
+    between_spokes(settled)
+    settled.hub.until("show ip nhrp traffic", lambda value: "'traffic-indication': 1" in str(value))
+    for name, other in (SPOKES, SPOKES[::-1]):
+        node = settled.nodes[name]
+        assert node.show("show ip nhrp") == []
+        assert OUTER[other] not in node.text("show crypto ikev2 sa")
+        assert "Virtual-Access" not in node.text("show interfaces")
+        assert not [row for row in node.show("show ip route vrf cust1") if row["selected"] == "nhrp"]
 
 
 def test_what_an_operator_sees(settled: Network) -> None:

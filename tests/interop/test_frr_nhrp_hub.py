@@ -60,6 +60,8 @@ class Dmvpn:
     routers: Nhrpds
     hub: Node
     spoke: Node
+    far: dict[int, int]
+    """TTL of an answer by the hub: to our spoke's host (from `PLAIN`), and from that host (`OURS`)."""
 
     def __getitem__(self, number: int) -> Nhrpd:
         return self.routers[number]
@@ -67,8 +69,11 @@ class Dmvpn:
     def all_in(self, *numbers: int) -> None:
         self.hub.until("show ip nhrp", lambda rows: all(registered(rows, number) for number in numbers))
 
-    def from_ours(self, destination: str) -> list[int]:
-        return host_pings(self.cloud.site(OURS)[1], destination)
+    def from_ours(self) -> list[int]:
+        return host_pings(self.cloud.site(OURS)[1], "192.168.12.1")
+
+    def until_direct_from_ours(self) -> None:
+        until(lambda: self.from_ours() == [self.far[PLAIN] + 1], why=self[PLAIN].log)
 
     def registrations(self, number: int, *, since: int = 0) -> list[Any]:
         return self.cloud.nhrp(Kind.REGISTRATION_REQUEST, since=since, source=nbma(number))
@@ -97,16 +102,19 @@ def dmvpn(cloud: Nbma, routers: Nhrpds) -> Iterator[Dmvpn]:
         start_theirs(routers)
         for node in nodes:
             node.ready()
-        dmvpn = Dmvpn(cloud, routers, *nodes)
+        dmvpn = Dmvpn(cloud, routers, *nodes, {})
         dmvpn.all_in(UNIQUE, PLAIN, OURS)
+        (dmvpn.far[PLAIN],) = until(dmvpn.from_ours)
+        (dmvpn.far[OURS],) = until(lambda: dmvpn[UNIQUE].pings("192.168.13.10"))
         yield dmvpn
     routers.stop()
 
 
 def test_rfc2332_5_2_3_nhrpd_registers_with_us_and_refreshes_at_a_third(dmvpn: Dmvpn) -> None:
+    until(lambda: min(len(dmvpn.registrations(number)) for number in (UNIQUE, PLAIN)) >= 4)
     for number, flag in ((UNIQUE, 0x8000), (PLAIN, 0)):
         assert dmvpn[number].registered()
-        *_, first, second = until(lambda number=number: dmvpn.registrations(number)[2:4])  # type: ignore[misc]
+        first, second = dmvpn.registrations(number)[2:4]
         assert (first.nhrp.flags & 0x8000, second.nhrp.flags & 0x8000) == (flag, flag)
         assert second.at - first.at == pytest.approx(HOLD / 3, abs=1.0)
         replies = dmvpn.cloud.nhrp(Kind.REGISTRATION_REPLY, source=nbma(HUB), destination=nbma(number))
@@ -120,7 +128,7 @@ def test_our_redirect_makes_the_way_between_nhrpds_direct(dmvpn: Dmvpn) -> None:
     (told, *_) = cloud.nhrp(Kind.TRAFFIC_INDICATION, since=since, source=nbma(HUB), destination=nbma(UNIQUE))
     assert told.nhrp.destination == parse_address("192.168.11.1")
     assert told.nhrp.body[16:20] == parse_address("192.168.12.1")
-    assert dmvpn[UNIQUE].shortcuts() == {"192.168.12.0/24": overlay(PLAIN)}
+    assert dmvpn[UNIQUE].shortcuts()["192.168.12.0/24"] == overlay(PLAIN)
     since = cloud.mark()
     assert dmvpn[UNIQUE].pings("192.168.12.1", count=3) == [64] * 3
     assert (len(cloud.data(UNIQUE, PLAIN, since=since)), len(cloud.data(PLAIN, UNIQUE, since=since))) == (3, 3)
@@ -128,12 +136,13 @@ def test_our_redirect_makes_the_way_between_nhrpds_direct(dmvpn: Dmvpn) -> None:
 
 
 def test_a_shortcut_between_nhrpd_and_ours_by_our_hub(dmvpn: Dmvpn) -> None:
-    assert dmvpn.from_ours("192.168.12.1") == [62]
-    until(lambda: dmvpn.from_ours("192.168.12.1") == [63], why=dmvpn[PLAIN].log)
+    dmvpn.until_direct_from_ours()
     until(lambda: dmvpn[PLAIN].shortcuts().get("192.168.13.0/24") == overlay(OURS), why=dmvpn[PLAIN].log)
-    # and begun by the other one
-    assert dmvpn[UNIQUE].pings("192.168.13.10") == [62]
-    dmvpn[UNIQUE].until_ttl("192.168.13.10", 63)
+    # And begun by the other one.
+    dmvpn[UNIQUE].until_ttl("192.168.13.10", dmvpn.far[OURS] + 1)
+    since = dmvpn.cloud.mark()
+    assert dmvpn[UNIQUE].pings("192.168.13.10", count=3) == [dmvpn.far[OURS] + 1] * 3
+    assert len(dmvpn.cloud.data(UNIQUE, OURS, since=since)) == len(dmvpn.cloud.data(OURS, UNIQUE, since=since)) == 3
 
 
 def stranger_registers(probe: Probe, number: int) -> int:
@@ -178,7 +187,7 @@ def test_a_hub_that_is_killed_has_all_spokes_again_when_it_is_back(dmvpn: Dmvpn)
     assert dmvpn[UNIQUE].pings("192.168.12.1", count=3) == [64] * 3
     dmvpn.hub.start()
     dmvpn.all_in(UNIQUE, PLAIN, OURS)
-    until(lambda: dmvpn.from_ours("192.168.12.1") == [63], why=dmvpn[PLAIN].log)
+    dmvpn.until_direct_from_ours()
 
 
 def test_N02_nhrpd_without_the_password_is_refused_and_our_spoke_with_it_is_not(dmvpn: Dmvpn) -> None:

@@ -67,6 +67,23 @@ Label      Label      or Tunnel Id     Switched      interface
 607        No Label   172.30.0.0/20[V] 0             drop"""
 
 
+def test_routes_that_are_told_on_belong_to_the_vrf_of_their_rd() -> None:
+    """The hub of MPLS over FlexVPN: its label for a spoke's route is another one than the spoke's, and is swapped."""
+    tables, engine = world()
+    swapped = SwapFec(RD.parse("9:9"), P("10.3.0.0/16"), 5, (78,))
+    engine.feed("bgp", {swapped: LabelRequest(frozenset({"protected"}))})
+    engine.settle(0.0)
+    known = {RD.parse("9:9"): "blue"}
+    shown = forwarding_table(tables.lfib, tables.nexthops, {}, "blue", known)
+    assert "608        78         10.3.0.0/16[V]   0             Tunnel7    point2point" in shown.text.splitlines()
+    assert "605        77         10.1.0.0/16[V]   0             Tunnel7    point2point" in shown.text.splitlines()
+    row = next(row for row in shown.value if row["local-label"] == 608)
+    assert (row["vrf"], row["fec"], row["outgoing-label"]) == ("blue", "9:9:10.3.0.0/16", "78")
+    assert 608 not in [
+        row["local-label"] for row in forwarding_table(tables.lfib, tables.nexthops, {}, "red", known).value
+    ]
+
+
 def test_show_mpls_forwarding_table() -> None:
     tables, _ = world()
     shown = forwarding_table(tables.lfib, tables.nexthops, {601: 5120, 605: 88})

@@ -144,6 +144,7 @@ class Box:
     """What the world has said, to tell a new incarnation."""
     used: set[tuple[str, Prefix]] = field(factory=set)
     running: bool = True
+    has_mfi: bool = True
     _numbers: Any = field(factory=lambda: count(1))
 
     def __attrs_post_init__(self) -> None:
@@ -276,7 +277,7 @@ class Box:
         else:
             if topic in ROUTING_READS:
                 self.routing.feed(Delta(topic, "nhrp", 1, table, {key: row}), self.world.now)
-            if topic is LabelWanted:
+            if topic is LabelWanted and self.has_mfi:
                 self.mfi.feed("nhrp", {key: row})
             self.world.later(0, self.settle)
 
@@ -364,7 +365,8 @@ class Box:
         labels: tuple[int, ...] = (),
         owner: str = "bgp",
     ) -> None:
-        way = Via(a(via) if via else b"", interface, "", "", labels)
+        table = vrf if via and not labels and not interface else ""
+        way = Via(a(via) if via else b"", interface, table, "", labels)
         self.feed(RouteOffered, owner, {p(prefix): Route(20, (way,), "ebgp")}, vrf)
 
     def no_route(self, prefix: str, *, vrf: str = "", owner: str = "bgp") -> None:
@@ -488,6 +490,12 @@ class World:
             assert interface is not None
             sa = 1 if interface.row.protection else 0
             receiver.receive(NhrpReceived(name, interface.vrf, seen, receiver.nbma, sa, octets))
+
+    def forge(self, receiver: Box, interface: str, outer: str, packet: Packet, *, sa: int = 1) -> None:
+        """A packet out of nowhere."""
+        row = receiver.tables.interfaces.get(interface)
+        assert row is not None
+        receiver.receive(NhrpReceived(interface, row.vrf, a(outer), receiver.nbma, sa, encode(packet)))
 
     def arrival(self, receiver: Box, far: bytes) -> str:
         """The interface by which it comes in: the one whose far end sends, else a multipoint one."""
@@ -731,8 +739,13 @@ class Mgre:
         assert self.ping() == ["A", "B"], "\n".join(self.world.events)
 
 
-def mgre(*, holding_time: int = 600, authentication: str = "", protection: str = "", **limits: int) -> Mgre:
+def mgre(
+    *, holding_time: int = 600, authentication: str = "", protection: str = "", nat: str = "", **limits: int
+) -> Mgre:
+    """`nat`: as which A is seen by the others."""
     world = World()
+    if nat:
+        world.nat[a("192.0.2.11")] = a(nat)
     hub, one, other = (
         world.box(name, nbma, **limits)
         for name, nbma in (("hub", "192.0.2.1"), ("A", "192.0.2.11"), ("B", "192.0.2.12"))

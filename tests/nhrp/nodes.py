@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from stack.addr import parse_address
 from stack.router import Router
 from tests.scenario.memory import Net
 
@@ -78,10 +79,16 @@ class Cloud(Net):
         return all(rows and rows[0]["up"] for rows in servers)
 
     async def ttl(self, source: str, destination: str) -> int:
-        """The TTL with which the answer comes; each router on its way takes one."""
+        """The TTL with which an echo request comes to `destination`; each router on its way took one."""
         result = await self.ping(source, destination)
         assert result.ok, result
-        return int(result.ttl)
+        octets = parse_address(destination)
+        sent = (
+            frame.octets
+            for frame in reversed(self.world.frames())
+            if frame.octets[12:14] == b"\x08\x00" and frame.octets[30:34] == octets and frame.octets[34] == 8
+        )
+        return next(sent)[22]
 
     async def restart(self, node: str, name: str = "nhrp") -> None:
         """Its service ends because of a fault, and the next incarnation has begun."""
@@ -107,6 +114,9 @@ async def cloud(texts: Mapping[str, str] = {}, spokes: int = 2, seed: int = 1) -
             net.host(f"host{number}", [f"192.168.{number}.10/24"], f"192.168.{number}.1")
     for number in range(spokes + 1):
         name = f"spoke{number}" if number else "hub"
+        net.world.node(
+            name
+        ).forwarding = True  # the global table is the kernel's, which routes to us what we have routes for
         await net.start(name, texts.get(name) or (spoke_text(number) if number else hub_text(spokes)))
     await net.until(lambda: net.registered(*range(1, spokes + 1)), what="the spokes are registered")
     return net

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nhrp.config import NhrpFamily, Nhs, StaticMap
-from nhrp.engine.bindings import MOST_TOLD, Source
+from nhrp.engine.bindings import MOST_TOLD, Bindings, Source
 from nhrp.engine.snapshot import BindingKind
 from nhrp.wire.packet import CieCode
 from stack.addr import Prefix
@@ -361,3 +361,24 @@ def test_N05_what_ikev2_assigns_to_another_is_taken_from_who_had_it() -> None:
     del station.node.overlays[NAME, a(OTHER)]
     station.bindings.overlay_changed(NAME, a(OTHER))
     assert len(station.bindings) == 1
+
+
+def test_registrations_outlive_the_speaker_but_no_assignment_to_another() -> None:
+    old = hub()
+    register(old, hold=300, unique=True)
+    register(old, OTHER, OTHER_NBMA, 100)
+    register(old, "10.0.0.13", "192.0.2.13", 300)
+    kept = dict(old.bindings.kept)
+    assert set(kept) == {(NAME, a(SPOKE)), (NAME, a(OTHER)), (NAME, a("10.0.0.13"))}
+    new = hub()
+    new.gone()
+    new.bindings = Bindings(new.node, kept)
+    new.node.now = 150.0
+    new.assign("10.0.0.13", "192.0.2.66")
+    new.interface(tunnel_interface(HUB), HUB_NBMA)
+    (row,) = new.bindings.snapshot()
+    assert (row.prefix, row.expires, row.flags) == (Prefix.host(a(SPOKE)), 300.0, ("unique", "registered"))
+    assert new.endpoints() == {a(SPOKE): a(SPOKE_NBMA)}
+    assert set(kept) == {(NAME, a(SPOKE))}
+    new.bindings.clear()
+    assert kept == {}

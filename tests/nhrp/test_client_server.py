@@ -219,6 +219,19 @@ def test_servers_of_one_priority_are_all_used() -> None:
     assert [state for state, _ in net.stations[SPOKE_NBMA].nhs()] == ["RE", "RE"]
 
 
+def test_each_cluster_has_its_own_best() -> None:
+    third = Nhs(a("10.0.0.3"), a("192.0.2.3"), 2, cluster=2)
+    net = trio(evolve(TWO, nhs=(*TWO.nhs, evolve(TWO.nhs[1], cluster=2), third)))
+    net.run()
+    rows = net.stations[SPOKE_NBMA].client.snapshot()
+    assert [(row.cluster, row.priority, row.state) for row in rows] == [
+        (0, 0, "RE"),
+        (0, 1, "W"),
+        (2, 1, "RE"),
+        (2, 2, "W"),
+    ]
+
+
 def test_fail_over_to_the_next_priority_and_back() -> None:
     net = trio(TWO)
     hub2, spoke = net.stations[HUB2_NBMA], net.stations[SPOKE_NBMA]
@@ -314,7 +327,15 @@ def test_a_peer_that_ikev2_gave_the_address_to_takes_it_along() -> None:
     assert hub.endpoints() == {a(SPOKE): a(OTHER_NBMA)}
 
 
-@pytest.mark.parametrize("how", ["stop", "configure", "down", "remove"])
+REASONS = {
+    "stop": "stopped",
+    "configure": "no longer configured",
+    "down": "interface is down",
+    "remove": "our own address or network has gone",
+}
+
+
+@pytest.mark.parametrize("how", list(REASONS))
 def test_who_leaves_purges_what_it_has_registered(how: str) -> None:
     # spoke                                     hub
     #   Purge Request, N, 10.0.0.11/32 ---------->   no reply
@@ -336,7 +357,9 @@ def test_who_leaves_purges_what_it_has_registered(how: str) -> None:
     hub.receive(purge.octets, SPOKE_NBMA)
     assert len(hub.bindings) == 0
     assert hub.take() == []
-    assert isinstance(spoke.facts[-1], NhsDown)
+    down = spoke.facts[-1]
+    assert isinstance(down, NhsDown)
+    assert down.reason == REASONS[how]
     assert not [key for key in spoke.node.timers._when if key[0] == "register"]
     assert spoke.client._pending == {}
 

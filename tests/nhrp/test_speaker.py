@@ -93,7 +93,7 @@ def test_step_10_the_label_is_bgp_s_and_is_given_back_last_by_nhrp(net: Flex) ->
     assert set(net.b.wanted(LabelWanted)) == {fec}
     net.b.no_label(fec)
     assert net.b.mfi.bindings[fec].label == 40  # its shortcut's packets still come
-    net.world.run(700)
+    net.world.run(1300)
     assert fec not in net.b.mfi.bindings
     assert net.b.wanted(LabelWanted) == {}
 

@@ -200,6 +200,7 @@ def test_a_node_comes_up() -> None:
             AdjacencyKey("Tunnel0", PE2): (True, 1472, b"", US, PE2, 9),
             AdjacencyKey("Tunnel0", PE3): (True, 1472, b"", US, PE3, 9),
             AdjacencyKey("Ethernet0/1", HOST): (True, 1500, PEER_MAC + stage.node.host.nic("e1").mac, b"", b"", None),
+            AdjacencyKey("Ethernet0/0"): (True, 1500, b"", b"", b"", None),
         }
         reception = stage.tables.receptions.get("Tunnel0")
         assert reception is not None

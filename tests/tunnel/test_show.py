@@ -336,6 +336,7 @@ def test_commands_reach_the_renderers() -> None:
     for syntax, values, seen in (
         ("show tunnel endpoints", {"tunnel": 0}, "198.18.0.9"),
         ("show adjacency", {"tunnel": 0}, "198.18.0.9("),
+        ("show adjacency", {"interface": "Tunnel0"}, "198.18.0.9("),
         ("show l3vpn encapsulation ip", {}, "Profile: over ip"),
         ("show l3vpn encapsulation", {"name": "over ip"}, "Profile: over ip"),
         ("show arp", {}, "Hardware Addr"),

@@ -46,14 +46,10 @@ def attached(key: AdjacencyKey, interface: Interface, neighbour: Neighbour | Non
         return Adjacency(key, AdjacencyKind.TUN, interface.up, interface.mtu, reason=down, created=created)
     if row.kind is not InterfaceKind.ETHERNET:
         return None
+    if not key.address and is_kernels(interface):  # whoever is attached there: the kernel resolves for IP
+        return Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, reason=down, created=created)
     if not key.address:
-        # The whole interface: the kernel resolves for IP whoever is attached there.
-        kernels = is_kernels(interface)
-        return (
-            Adjacency(key, AdjacencyKind.HOST, interface.up, interface.mtu, reason=down, created=created)
-            if kernels
-            else None
-        )
+        return None
     mac = neighbour.mac if neighbour else b""
     rewrite = ethernet.head(mac, interface.mac, row.vlan) if mac else b""
     if is_kernels(interface):

@@ -29,7 +29,7 @@ class Drop(Enum):
     TTL_EXPIRED = "TTL expired"
     TOO_BIG = "larger than the MTU, and not to be fragmented"
     PROTOCOL = "protocol that this node does not speak"
-    NESTED = "tunnel packet inside a tunnel or a VRF, for this node"
+    NESTED = "tunnel packet inside a tunnel, or in a VRF that has no tunnels, for this node; or nested too deep"
     NO_HOST_PORT = "no host port in this VRF"
     HOST_LOOP = "from the host, back to the host"
     OFFLOAD = "offload header that makes no sense"
@@ -70,6 +70,7 @@ class Drop(Enum):
     UNKNOWN_ENDPOINT = "outer source is no known endpoint"
     NO_IP_HERE = "unlabelled IP on a tunnel that carries none"
     PROTECTED = "protected, no security association"
+    FRAGMENT = "fragment of an outer packet that could not be put together"
     NHRP_OFF = "NHRP by an interface that is in no NHRP network"
     # ESP
     ESP_MALFORMED = "malformed ESP packet"

@@ -285,6 +285,8 @@ class Opener:
     serial: int = field(init=False)
     """Names the SA, and that what was in it has passed its selectors (`pairs` in tunnel mode)."""
     local: int = field(init=False)
+    vrf: str = field(init=False)
+    """The outer destination, and the VRF that it is in."""
     remote: int = field(init=False)
     port: int = field(init=False)
     """Where packets in UDP come from; 0: anywhere."""
@@ -316,6 +318,7 @@ class Opener:
         sa, form = self.sa, self.sa.form
         _check(sa)
         self.use, self.serial = sa.use, next(_serials)
+        self.vrf = sa.vrf
         self.local, self.remote = int.from_bytes(sa.local), int.from_bytes(sa.remote)
         self.port = sa.ports[1] if form.udp else 0
         self.front, self.icv = 8 + form.cipher.iv, form.icv

@@ -21,7 +21,8 @@ from tunnel.io.path import Path
 from tunnel.io.ports import OpenRaw, Outlets
 from tunnel.io.readers import BareReader, FrameReader, GreReader, MplsInIpReader, Reader
 from tunnel.io.rewrite import GRE, MPLS_IN_IP
-from tunnel.io.sealing import esp_remotes
+from tunnel.io.sealing import ESP, UDP, esp_remotes
+from tunnel.io.transport import Transport
 from tunnel.io.tunnels import Tunnels
 
 __all__ = ["Forwarder"]
@@ -38,12 +39,15 @@ class Forwarder:
     open_raw: OpenRaw
     post: Callable[[Fact], None]
     now: Callable[[], float]
+    later: Callable[[Callable[[], None]], object] = field(default=lambda _: None)
+    """Has something called on the loop's next turn; who calls `drain` of every reader by itself needs none."""
     counters: Counters = field(factory=Counters)
     outlets: Outlets = field(init=False)
     path: Path = field(init=False)
     labels: Labels = field(init=False)
     tunnels: Tunnels = field(init=False)
     nhrp: NhrpOut = field(init=False)
+    _transports: dict[str, Transport] = field(factory=dict, init=False)
     arena: Arena = field(factory=Arena, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -58,7 +62,13 @@ class Forwarder:
         """Some table but a FIB has changed; the caches are empty already."""
         self.tunnels.rebuild()
         kinds = {AdjacencyKind.GRE: GRE, AdjacencyKind.MPLS_IN_IP: MPLS_IN_IP}
-        clear = [a for a in self.tables.adjacencies if a.kind in kinds and a.complete and not a.protection]
+        clear = [
+            a
+            for a in self.tables.adjacencies
+            if a.kind in kinds and a.complete and not a.protection and not a.transport_vrf
+        ]
+        for vrf, transport in self._transports.items():
+            transport.heard = _heard(self.tables, vrf)
         self.outlets.keep_only({(kinds[a.kind], a.destination) for a in clear} | esp_remotes(self.tables.sad))
 
     def add_attachment(self, interface: Interface, port: Port) -> Reader:
@@ -115,6 +125,29 @@ class Forwarder:
         """The raw socket of protocol 50, or (`udp`) the one that gets ESP in UDP."""
         return EspReader(port, self.path, self.labels, self.arena, self.tunnels, udp)
 
+    def add_transport(self, vrf: str) -> list[tuple[Port, Reader]]:
+        """Tunnels' own packets travel in `vrf` from now on: the ports that those which come in go to, and their readers."""
+        transport = self._transports[vrf] = Transport(self.path, vrf, self.later)
+        transport.heard = _heard(self.tables, vrf)
+        self.path.outer[vrf] = transport
+        self.outlets.transports[vrf] = transport.out
+        self.outlets.generation += 1
+        shared = self.path, self.labels, self.arena, self.tunnels
+        ports = transport.ports
+        return [
+            (ports[GRE], GreReader(ports[GRE], *shared, vrf=vrf)),
+            (ports[MPLS_IN_IP], MplsInIpReader(ports[MPLS_IN_IP], *shared, vrf=vrf)),
+            (ports[ESP], EspReader(ports[ESP], *shared, False, vrf=vrf)),
+            (ports[UDP], EspReader(ports[UDP], *shared, True, vrf=vrf)),
+        ]
+
+    def remove_transport(self, vrf: str) -> None:
+        transport = self._transports.pop(vrf, None)
+        if transport is not None:
+            del self.path.outer[vrf], self.outlets.transports[vrf]
+            self.outlets.forget(transport.out)
+            transport.close()
+
     def send_nhrp(self, fact: SendNhrp) -> None:
         """Out by the tunnel that it names, or dropped and counted."""
         self.path.refresh()
@@ -135,3 +168,12 @@ class Forwarder:
     def close(self) -> None:
         """Close the ports that the forwarder opened itself."""
         self.outlets.close()
+
+
+def _heard(tables: Tables, vrf: str) -> frozenset[int]:
+    """The protocols that tunnels of a transport VRF take."""
+    rows = [row for row in tables.receptions if row.transport_vrf == vrf]
+    protocols = {protocol for row in rows for protocol in row.protocols}
+    if any(row.protected for row in rows):
+        protocols |= {ESP, UDP}
+    return frozenset(protocols)

@@ -68,7 +68,7 @@ class Inlet:
     """One ingress. `interface` is '' for the node itself; `name` is what counters call it.
 
     `scope`: the kind that labels are checked against. `only_vrf`: labels of another VRF do not come in here (None: any).
-    `tunnel`: made from a Reception.
+    `tunnel`: made from a Reception. `outer`: what enters here are tunnels' own packets, in a VRF.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Inlet:
     ip: bool = True
     only_vrf: str | None = None
     tunnel: bool = False
+    outer: bool = False
     labels: dict[int, LabelFlow] = field(factory=dict)
     flows: dict[str, Flows] = field(factory=dict)
 

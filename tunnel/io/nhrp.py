@@ -15,8 +15,8 @@ from stack.tables.reception import Reception
 from stack.tables.sad import Bundle
 from tunnel.io.counters import Drop
 from tunnel.io.path import Path
+from tunnel.io.ports import Unsent
 from tunnel.io.rewrite import GRE
-from tunnel.io.sealing import NotSealed
 from tunnel.wire import gre
 
 __all__ = ["NhrpOut"]
@@ -60,23 +60,24 @@ class NhrpOut:
         return self._out(row, target, packet, len(fact.octets))
 
     def _out(self, row: Reception, target: bytes, packet: bytes, size: int) -> Drop | None:
-        counters = self.path.counters
+        counters, vrf = self.path.counters, row.transport_vrf
+        port = self.path.outlets.transports.get(vrf) if vrf else self.port
         try:
             if row.protected:
                 bundle = self._bundle(row, target)
                 if bundle is None:
                     return Drop.PROTECTED
-                self.path.resolver.seals.of(bundle).send_one(packet)
-            elif self.port is None:
+                self.path.resolver.seals.of(bundle, row.transport_vrf).send_one(packet)
+            elif port is None:
                 return Drop.NO_PORT
             else:
-                self.port.send(packet)
-        except NotSealed as error:
+                port.send(packet)
+        except Unsent as error:
             return error.reason
         except BlockingIOError:
             return Drop.QUEUE_FULL
         except OSError as error:
-            counters.error(self.port.name if self.port is not None else "esp", error)
+            counters.error(port.name if port is not None else "esp", error)
             return Drop.PORT_ERROR
         tally = counters.out_of(row.interface)
         tally[0] += 1

@@ -70,12 +70,13 @@ class EspReader(GreReader):
 
         Flat, as `flat` is.
         """
-        octets, view, inbound, now, udp = (
+        octets, view, inbound, now, udp, vrf = (
             self.arena.octets,
             self.arena.view,
             self.sad.inbound,
             self.path.now(),
             self.udp,
+            self.vrf,
         )
         unpack, least, skip = (_UDP, 36, 28) if udp else (_RAW, 28, 20)
         opened: list[tuple[int, int]] = []
@@ -100,7 +101,7 @@ class EspReader(GreReader):
             if opener.__class__ is not Opener or opener.sa is not sa:
                 opener = opener_of(sa)
             at, end = base + skip, base + 20 + size
-            if opener is None or local != opener.local:
+            if opener is None or local != opener.local or vrf != opener.vrf:
                 self.refuse(Drop.PROTECTED if opener is None else Drop.ESP_DESTINATION, sa)
                 continue
             stop = end - opener.icv
@@ -213,7 +214,8 @@ class EspReader(GreReader):
         self.counters.drop(Drop.ESP_UNKNOWN, "esp")
         if self._unknown.take(""):
             octets = self.arena.octets
-            self.path.post(SaUnknown(bytes(octets[base + 16 : base + 20]), bytes(octets[base + 12 : base + 16]), spi))
+            local, remote = bytes(octets[base + 16 : base + 20]), bytes(octets[base + 12 : base + 16])
+            self.path.post(SaUnknown(local, remote, spi, self.vrf))
 
     def refuse(self, reason: Drop, sa: Sa) -> None:
         sa.use.refused += 1

@@ -10,6 +10,7 @@ TTL of a popped label caps the one of the packet under it, so that a peer which 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from attrs import define, field
 
@@ -33,10 +34,10 @@ from tunnel.io.batch import Arena
 from tunnel.io.counters import Budgets, Counters, Drop, Slow
 from tunnel.io.errors import Complaint, answer_echo, build, header_of, may_complain, reseal4
 from tunnel.io.inlet import Arrival, Flows, Inlet
-from tunnel.io.ports import Outlets
+from tunnel.io.ports import Outlets, Unsent
 from tunnel.io.resolve import Refusal, Resolver
 from tunnel.io.rewrite import VNET, Rewrite, key4, key6
-from tunnel.io.sealing import NotSealed, Seals
+from tunnel.io.sealing import Seals
 from tunnel.io.usage import Usage
 from tunnel.wire import icmp, ipv4, ipv6, tcp
 
@@ -59,6 +60,10 @@ _LINK_LOCAL = Prefix.parse("fe80::/10")
 _MARTIANS6 = (Prefix.parse("::/127"), Prefix.parse("::ffff:0:0/96"))
 
 
+class Outer(Protocol):
+    def takes(self, packet: bytes, arrival: Arrival) -> bytes | None: ...
+
+
 @define(eq=False)
 class Path:
     """`now` in seconds on any monotonic scale; `post` takes facts for the bus."""
@@ -71,6 +76,10 @@ class Path:
     arena: Arena
     resolver: Resolver = field(init=False)
     inlets: dict[str, Inlet] = field(factory=dict, init=False)
+    outer: dict[str, Outer] = field(factory=dict, init=False)
+    """By VRF, where tunnels' own packets travel in it: what takes those that come to an address of ours."""
+    nested: int = field(default=0, init=False)
+    """How many tunnels of such VRFs the packet at hand has been put into."""
     changed: Callable[[], None] = field(default=lambda: None)
     _stamp: int = field(default=-1, init=False)
     _neighbours: int = field(default=-1, init=False)
@@ -249,7 +258,7 @@ class Path:
         if arrival.local and not arrival.quiet and rewrite.adjacency.kind is AdjacencyKind.HOST and not rewrite.labels:
             self.drop(Drop.HOST_LOOP, arrival)
             return
-        if arrival.local:
+        if arrival.local and not arrival.inlet.outer:
             self.usage.note(arrival.vrf, destination)
         else:
             self.flows(arrival.inlet, arrival.vrf).learn(destination, rewrite)
@@ -366,7 +375,7 @@ class Path:
     def unsent(self, octets: bytes | memoryview, size: int, rewrite: Rewrite, error: OSError) -> None:
         """A port's send failed. An ICMP error that a connected raw socket had collected is cleared by having been told,
         so what is not a full queue is counted by its errno and tried once more."""
-        if isinstance(error, NotSealed):
+        if isinstance(error, Unsent):
             self.counters.drop(error.reason, rewrite.interface)
             return
         if not isinstance(error, BlockingIOError):
@@ -376,7 +385,7 @@ class Path:
             except BlockingIOError:
                 pass
             except OSError as again:
-                self.counters.drop(again.reason if isinstance(again, NotSealed) else Drop.PORT_ERROR, rewrite.interface)
+                self.counters.drop(again.reason if isinstance(again, Unsent) else Drop.PORT_ERROR, rewrite.interface)
                 return
             else:
                 rewrite.tally[0] += 1
@@ -397,6 +406,12 @@ class Path:
         if leaf is not None and leaf.kind is LeafKind.RECEIVE and not arrival.local:
             self.drop(Drop.MARTIAN, arrival)
             return
+        outer = self.outer.get(arrival.vrf) if four else None
+        if outer is not None:
+            whole = outer.takes(packet, arrival)
+            if whole is None:
+                return
+            packet = whole
         try:
             if not (four and int.from_bytes(packet[6:8]) & 0x3FFF):
                 reply = answer_echo(packet)

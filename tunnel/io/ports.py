@@ -9,13 +9,22 @@ from attrs import define, field
 
 from stack.net import Port
 from tunnel.io.batch import SendQueue
-from tunnel.io.counters import Counters
+from tunnel.io.counters import Counters, Drop
 
-__all__ = ["MAX_REMOTES", "Outlets"]
+__all__ = ["MAX_REMOTES", "Outlets", "Unsent"]
 
 MAX_REMOTES = 2048
 """Connected raw sockets at once, or fewer if the process may not have as many open files; the one opened longest ago
 makes room for the next."""
+
+
+class Unsent(OSError):
+    """Nothing was sent, for a reason that a drop has."""
+
+    def __init__(self, reason: Drop) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
 
 OpenRaw = Callable[[int, bytes], Port]
 """(protocol, remote) -> a connected, send-only port. Raises OSError."""
@@ -29,12 +38,16 @@ class Outlets:
     counters: Counters
     attachments: dict[str, Port] = field(factory=dict)
     hosts: dict[str, Port] = field(factory=dict)
+    transports: dict[str, Port] = field(factory=dict)
+    """By VRF, where tunnels' own packets travel in it."""
     generation: int = 0
     _remotes: dict[tuple[int, bytes], Port] = field(factory=dict, init=False)
     _queues: dict[int, tuple[Port, SendQueue | None]] = field(factory=dict, init=False)
 
-    def remote(self, protocol: int, address: bytes) -> Port | None:
-        """The raw socket connected to `address`; None if the host refuses one (counted)."""
+    def remote(self, protocol: int, address: bytes, vrf: str = "") -> Port | None:
+        """The raw socket connected to `address`; None if the host refuses one (counted). In a VRF all go by its own port."""
+        if vrf:
+            return self.transports.get(vrf)
         key = protocol, address
         port = self._remotes.get(key)
         if port is not None:

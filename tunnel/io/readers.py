@@ -487,14 +487,16 @@ class BareReader(Reader):
 
 @define(eq=False)
 class GreReader(Reader):
-    """IPv4 packets of protocol 47 from the host's raw socket. `peers`: what has been admitted, by (source, destination)."""
+    """IPv4 packets of protocol 47 from the host's raw socket, or from a transport VRF. `peers`: what has been admitted, by
+    (source, destination)."""
 
     tunnels: Tunnels
+    vrf: str = field(default="", kw_only=True)
     peers: dict[int, Peer] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.peers = self.tunnels.peers
+        self.peers = self.tunnels.peers(self.vrf)
 
     def drain(self) -> None:
         """As of every reader."""
@@ -586,7 +588,7 @@ class GreReader(Reader):
 
     def whole(self, octets: bytes) -> None:
         """A packet that is not in the caches."""
-        self.tunnels.gre(octets)
+        self.tunnels.gre(octets, self.vrf)
 
     def inside(self, gre: int, at: int, end: int, inlet: Inlet) -> bool:
         if gre in (_GRE_MPLS, _GRE_KEY_MPLS):
@@ -600,9 +602,10 @@ class GreReader(Reader):
 
 @define(eq=False)
 class MplsInIpReader(Reader):
-    """IPv4 packets of protocol 137 from the host's raw socket."""
+    """IPv4 packets of protocol 137 from the host's raw socket, or from a transport VRF."""
 
     tunnels: Tunnels
+    vrf: str = field(default="", kw_only=True)
 
     def take(self, base: int, count: int) -> None:
-        self.tunnels.mpls_in_ip(self.copy(base, count))
+        self.tunnels.mpls_in_ip(self.copy(base, count), self.vrf)

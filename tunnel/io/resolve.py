@@ -127,7 +127,7 @@ class Resolver:
         bundle = self.tables.sad.get(adjacency.sa) if adjacency.sa is not None else None
         if bundle is None or bundle.outbound is None or adjacency.kind is not AdjacencyKind.GRE:
             return Refusal(Drop.PROTECTED, interface)
-        queue = self.seals.of(bundle, adjacency.ttl)
+        queue = self.seals.of(bundle, adjacency.transport_vrf, adjacency.ttl)
         mss, hairpin = self._by_ingress(ingress, interface)
         tally = self.counters.out_of(interface)
         made = Rewrite(adjacency, labels, queue.send_one, queue.name, 0, tally, mss, hairpin, stacked, queue)
@@ -148,7 +148,8 @@ class Resolver:
         if protocol := _PROTOCOLS.get(kind):
             if protocol == MPLS_IN_IP and not labelled:
                 return Drop.NO_LABELS_HERE
-            return self.outlets.remote(protocol, adjacency.destination) or Drop.PORT_ERROR
+            vrf = adjacency.transport_vrf
+            return self.outlets.remote(protocol, adjacency.destination, vrf) or Drop.PORT_ERROR
         if kind is AdjacencyKind.TUN and labelled:
             return Drop.NO_LABELS_HERE
         if kind is AdjacencyKind.HOST and not labelled:

@@ -18,7 +18,7 @@ from stack.tables.sad import Bundle, SadTable
 from tunnel.io.batch import HEAD, Arena, SendQueue
 from tunnel.io.counters import Counters, Drop
 from tunnel.io.esp import FRONT, TAIL, Sealer, sealer_of
-from tunnel.io.ports import Outlets
+from tunnel.io.ports import Outlets, Unsent
 
 __all__ = ["ESP", "MAX_SEALED_HEADER", "UDP", "NotSealed", "SealQueue", "Seals", "esp_remotes"]
 
@@ -29,12 +29,8 @@ UDP, ESP = 17, 50
 _BEFORE = 64
 
 
-class NotSealed(OSError):
-    """Nothing was sent, and never in clear."""
-
-    def __init__(self, reason: Drop) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
+class NotSealed(Unsent):
+    """And never in clear."""
 
 
 @define(eq=False)
@@ -44,6 +40,8 @@ class SealQueue(SendQueue):
     bundle: Bundle = field(kw_only=True)
     seals: Seals = field(kw_only=True)
     ttl: int = field(kw_only=True)
+    vrf: str = field(default="", kw_only=True)
+    """In which its tunnel's own packets travel; an SA of another VRF carries nothing of it."""
     _port: Port | None = field(default=None, init=False)
     _clear: Sequence[int] = field(default=(), init=False)
     """What the packets measured in clear; set once they are sealed."""
@@ -94,9 +92,9 @@ class SealQueue(SendQueue):
     def _sealer(self) -> Sealer | Drop:
         sa = self.bundle.outbound
         sealer = sealer_of(sa, self.ttl) if sa is not None else None
-        if sa is None or sealer is None:
+        if sa is None or sealer is None or sa.vrf != self.vrf:
             return Drop.PROTECTED
-        self._port = self.seals.outlets.remote(UDP if sa.form.udp else ESP, sa.remote)
+        self._port = self.seals.outlets.remote(UDP if sa.form.udp else ESP, sa.remote, self.vrf)
         return sealer if self._port is not None else Drop.PORT_ERROR
 
     def _tell(self, sealer: Sealer) -> None:
@@ -146,10 +144,10 @@ class Seals:
     _queues: dict[SaKey, SealQueue] = field(factory=dict, init=False)
     """Bounded by the rewrites that are remembered."""
 
-    def of(self, bundle: Bundle, ttl: int = 255) -> SealQueue:
+    def of(self, bundle: Bundle, vrf: str, ttl: int = 255) -> SealQueue:
         queue = self._queues.get(bundle.key)
-        if queue is None or queue.bundle is not bundle or queue.ttl != ttl:
-            queue = self._queues[bundle.key] = SealQueue(-1, bundle=bundle, seals=self, ttl=ttl)
+        if queue is None or queue.bundle is not bundle or (queue.ttl, queue.vrf) != (ttl, vrf):
+            queue = self._queues[bundle.key] = SealQueue(-1, bundle=bundle, seals=self, ttl=ttl, vrf=vrf)
         return queue
 
     def forget(self, sad: SadTable) -> None:
@@ -164,4 +162,4 @@ class Seals:
 def esp_remotes(sad: SadTable) -> set[tuple[int, bytes]]:
     """(protocol, address) of the raw sockets that outbound SAs need."""
     found = (bundle.outbound for bundle in sad)
-    return {(UDP if sa.form.udp else ESP, sa.remote) for sa in found if sa is not None}
+    return {(UDP if sa.form.udp else ESP, sa.remote) for sa in found if sa is not None and not sa.vrf}

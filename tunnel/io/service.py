@@ -7,7 +7,7 @@ goes on. The bus only tells it when to look, brings neighbour packets to be sent
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -37,6 +37,8 @@ from stack.events import (
     Synced,
     Topic,
     TunnelProtected,
+    TunnelRow,
+    TunnelState,
     VrfState,
 )
 from stack.net import Port
@@ -48,15 +50,13 @@ from tunnel.io.rewrite import GRE, MPLS_IN_IP, VNET
 from tunnel.io.samples import samples
 from tunnel.io.sealing import ESP, UDP
 from tunnel.io.show import COMMANDS
+from tunnel.io.transport import NAT_PORT
 from tunnel.wire import ethernet
 
 __all__ = ["HOST_MTU", "NAT_PORT", "RETRY", "SERVICE", "ForwarderService"]
 
 HOST_MTU = 1500
 """Of the host ports. What is larger than a tunnel carries is answered with fragmentation-needed, as on any path."""
-
-NAT_PORT = 4500
-"""Of IKE and ESP in UDP (RFC 3948 2)."""
 
 RETRY = 2.0
 """Seconds until a port that could not be opened is tried again."""
@@ -65,7 +65,7 @@ PRODUCES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
     {HostPortState, Hairpin, NhrpReceived, NeighbourUnresolved, NeighbourPacket, SaSoft, SaMoved, SaUnknown}
 )
 CONSUMES: frozenset[Topic[Any, Any] | type[Fact]] = frozenset(
-    {InterfaceState, VrfState, AdjacencyState, TunnelProtected, SendNeighbourPacket, SendNhrp}
+    {InterfaceState, VrfState, AdjacencyState, TunnelProtected, TunnelState, SendNeighbourPacket, SendNhrp}
 )
 
 
@@ -114,10 +114,14 @@ class ForwarderService(ServiceShell):
             lambda protocol, remote: network.raw(protocol, remote=remote),
             self.seat.post,
             context.clock.now,
+            lambda work: asyncio.get_running_loop().call_soon(work),
         )
         self._open: dict[str, tuple[_Door, Port, Reader]] = {}
         self._hosts: dict[str, tuple[int, Port, Reader]] = {}
         self._raw: dict[str, tuple[Port, Reader]] = {}
+        self._tunnel_vrfs: dict[str, str] = {}
+        """Tunnel -> the VRF that its own packets travel in, if that is not the default one."""
+        self._transports: dict[str, list[tuple[Port, Reader]]] = {}
         self._protected = False
         """Some tunnel is or was protected, so ESP must be heard."""
         self._failed: dict[str, str] = {}
@@ -142,8 +146,17 @@ class ForwarderService(ServiceShell):
             self._dirty = True
             if message.topic is TunnelProtected and isinstance(message, Delta):
                 self._protected = self._protected or any(message.rows.values())
+            elif message.topic is TunnelState and isinstance(message, Delta):
+                self._note_vrfs(message.rows)
             elif message.topic is InterfaceState and isinstance(message, Delta):
                 self._gone.update(name for name, row in message.rows.items() if row is None)
+
+    def _note_vrfs(self, rows: Mapping[str, TunnelRow | None]) -> None:
+        for name, row in rows.items():
+            if row is not None and row.vrf:
+                self._tunnel_vrfs[name] = row.vrf
+            else:
+                self._tunnel_vrfs.pop(name, None)
 
     def received(self) -> None:
         if self._dirty:
@@ -174,7 +187,7 @@ class ForwarderService(ServiceShell):
     def close(self) -> None:
         for _, port, reader in (*self._open.values(), *self._hosts.values()):
             _shut(port, reader)
-        for port, reader in self._raw.values():
+        for port, reader in (*self._raw.values(), *(pair for pairs in self._transports.values() for pair in pairs)):
             _shut(port, reader)
         self.forwarder.close()
 
@@ -185,6 +198,7 @@ class ForwarderService(ServiceShell):
         self._tried.clear()
         self._settle_raw()
         self._settle_hosts()
+        self._settle_transports()
         self._settle_attachments()
         self._failed = {what: reason for what, reason in self._failed.items() if what in self._tried}
         self.forwarder.path.refresh()
@@ -225,6 +239,17 @@ class ForwarderService(ServiceShell):
                     self._hosts[vrf] = (index, port, reader)
                     self._listen(port, reader)
                     self.seat.publish(HostPortState, {vrf: HostPortRow(port.name, port.mtu)})
+
+    def _settle_transports(self) -> None:
+        wanted = set(self._tunnel_vrfs.values())
+        for vrf in self._transports.keys() - wanted:
+            for port, reader in self._transports.pop(vrf):
+                _shut(port, reader)
+            self.forwarder.remove_transport(vrf)
+        for vrf in wanted - self._transports.keys():
+            self._transports[vrf] = self.forwarder.add_transport(vrf)
+            for port, reader in self._transports[vrf]:
+                self._listen(port, reader)
 
     def _settle_attachments(self) -> None:
         wanted = {i.name: (door, i) for i in self.context.tables.interfaces if (door := door_of(i)) is not None}
@@ -305,7 +330,7 @@ SERVICE = ServiceSpec(
     factory=ForwarderService,
     produces=PRODUCES,
     consumes=CONSUMES,
-    optional=frozenset({SendNeighbourPacket, SendNhrp, AdjacencyState, TunnelProtected}),
+    optional=frozenset({SendNeighbourPacket, SendNhrp, AdjacencyState, TunnelProtected, TunnelState}),
     serves=frozenset({LabelCounters, RoutesUsed}),
     commands=COMMANDS,
     samples=lambda service: samples(service.forwarder.snapshot()),

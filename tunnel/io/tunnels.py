@@ -54,15 +54,16 @@ class Peer:
 class Tunnels:
     path: Path
     labels: Labels
-    peers: dict[int, Peer] = field(factory=dict)
-    """(source << 32 | destination) -> what the fast path needs; only of packets that were admitted."""
+    _peers: dict[str, dict[int, Peer]] = field(factory=dict)
+    """Transport VRF -> (source << 32 | destination) -> what the fast path needs; only of packets that were admitted."""
     sealed: dict[int, Peer] = field(factory=dict)
     """The same of what comes out of ESP, by the serial of its SA (tunnel.io.esp)."""
     _sequences: dict[tuple[str, bytes], tuple[int, float]] = field(factory=dict)
 
     def rebuild(self) -> None:
         """The receptions changed: so do the inlets, whose caches start empty."""
-        self.peers.clear()
+        for peers in self._peers.values():
+            peers.clear()
         self.sealed.clear()
         receptions = self.path.tables.receptions
         named = {row.interface for row in receptions}
@@ -76,8 +77,12 @@ class Tunnels:
                     row.interface, row.interface, row.vrf, row.scope, tally, row.mpls, row.ip, tunnel=True
                 )
 
-    def gre(self, octets: bytes) -> None:
-        """An IPv4 packet of protocol 47."""
+    def peers(self, vrf: str) -> dict[int, Peer]:
+        """Of one transport VRF, to keep: two tunnels may have the same ends in two VRFs."""
+        return self._peers.setdefault(vrf, {})
+
+    def gre(self, octets: bytes, vrf: str = "") -> None:
+        """An IPv4 packet of protocol 47 that came in transport VRF `vrf`."""
         outer, payload = _outer(octets)
         if outer is None:
             self.path.counters.drop(Drop.MALFORMED, "gre")
@@ -86,9 +91,9 @@ class Tunnels:
             packet = gre.decode(payload)
         except WireError as error:
             reason = _WHY.get(error.rfc, Drop.GRE_HEADER)
-            self.path.counters.drop(reason, self._name(outer))
+            self.path.counters.drop(reason, self._name(outer, vrf))
             return
-        row = self._match(outer, GRE, packet.key, nhrp=packet.protocol == gre.NHRP)
+        row = self._match(outer, vrf, GRE, packet.key, nhrp=packet.protocol == gre.NHRP)
         if row is None:
             return
         if packet.protocol == gre.NHRP:
@@ -98,7 +103,7 @@ class Tunnels:
             self.path.counters.drop(Drop.GRE_SEQUENCE, row.interface)
             return
         self._carry(packet.protocol, packet.payload, row, outer)
-        self._remember(self.peers, int.from_bytes(outer.source + outer.destination), row)
+        self._remember(self.peers(vrf), int.from_bytes(outer.source + outer.destination), row)
 
     def opened(self, sa: Sa, source: bytes, serial: int, payload: bytes) -> None:
         """GRE that came out of ESP; the selectors of `sa` admit it from `source`."""
@@ -111,7 +116,7 @@ class Tunnels:
         row = self.path.tables.receptions.get(name)
         endpoint = sa.key.remote or source
         nhrp = packet.protocol == gre.NHRP
-        refused = _refused(row, packet.key, endpoint, anybody=nhrp and self._in_network(name))
+        refused = _refused(row, sa.vrf, packet.key, endpoint, anybody=nhrp and self._in_network(name))
         if row is None or refused is not None:
             counters.drop(refused or Drop.NOT_OURS, name)
             return
@@ -128,17 +133,19 @@ class Tunnels:
         self._carry(packet.protocol, packet.payload, row, _Outer(endpoint, row.local), sa.child)
         self._remember(self.sealed, serial, row)
 
-    def mpls_in_ip(self, octets: bytes) -> None:
+    def mpls_in_ip(self, octets: bytes, vrf: str = "") -> None:
         """An IPv4 packet of protocol 137: labels straight after the header (RFC 4023 3)."""
         outer, payload = _outer(octets)
         if outer is None:
             self.path.counters.drop(Drop.MALFORMED, "mpls-in-ip")
             return
-        row = self._match(outer, MPLS_IN_IP, None)
+        row = self._match(outer, vrf, MPLS_IN_IP, None)
         if row is not None:
             self._carry(gre.MPLS, payload, row, outer)
 
-    def _match(self, outer: _Outer, protocol: int, key: int | None, *, nhrp: bool = False) -> Reception | None:
+    def _match(
+        self, outer: _Outer, vrf: str, protocol: int, key: int | None, *, nhrp: bool = False
+    ) -> Reception | None:
         """The reception that admits this packet; None if there is none, the nearest miss counted.
 
         A spoke registers before anybody has heard of it: NHRP, and nothing else, may come to a multipoint interface of an NHRP
@@ -146,7 +153,8 @@ class Tunnels:
         """
         found: list[Reception] = []
         reason, name = Drop.NOT_OURS, "gre" if protocol == GRE else "mpls-in-ip"
-        rows = [row for row in self.path.tables.receptions if row.local == outer.destination]
+        ends = (vrf, outer.destination)
+        rows = [row for row in self.path.tables.receptions if (row.transport_vrf, row.local) == ends]
         for why, keep in (
             (Drop.TUNNEL_PROTOCOL, lambda row: protocol in row.protocols),
             (Drop.GRE_KEY, lambda row: row.gre_key == key),
@@ -236,9 +244,10 @@ class Tunnels:
         self._sequences[key] = (sequence, now)
         return False
 
-    def _name(self, outer: _Outer) -> str:
+    def _name(self, outer: _Outer, vrf: str) -> str:
         """The tunnel to count against: the first whose local end it was sent to."""
-        rows = (row.interface for row in self.path.tables.receptions if row.local == outer.destination)
+        ends = (vrf, outer.destination)
+        rows = (row.interface for row in self.path.tables.receptions if (row.transport_vrf, row.local) == ends)
         return next(rows, "gre")
 
 
@@ -252,10 +261,10 @@ def _outer(octets: bytes) -> tuple[_Outer | None, bytes]:
     return _Outer(octets[12:16], octets[16:20]), octets[header:]
 
 
-def _refused(row: Reception | None, key: int | None, endpoint: bytes, *, anybody: bool) -> Drop | None:
+def _refused(row: Reception | None, vrf: str, key: int | None, endpoint: bytes, *, anybody: bool) -> Drop | None:
     """Why the reception of an SA's tunnel does not take what came out of ESP from `endpoint` (`anybody`: which need not be
     known). A point-to-point tunnel has the peer that the SA has proved, wherever a NAT lets it come from."""
-    if row is None:
+    if row is None or row.transport_vrf != vrf:
         return Drop.NOT_OURS
     if not row.protected:
         return Drop.ESP_UNASKED

@@ -420,9 +420,10 @@ class Engine:
         if best is None or not best[0].usable:
             self.fib_writer.remove(vrf, prefix)
             return None
-        in_use, leaf = override or best
+        _, leaf = override or best
         self.fib_writer.put(vrf, prefix, leaf)
-        return Selected(best[0].owner, best[0].route, in_use.next_hop, now)
+        # Its own next hop although another is in use: who is given a label for the prefix is sent where its owner says.
+        return Selected(best[0].owner, best[0].route, best[0].next_hop, now)
 
     def _shortcut(self, vrf: str, prefix: Prefix, shortcuts: list[tuple[Candidate, Leaf]]) -> tuple[Candidate, Leaf]:
         """An H route that cannot be sent by. A closed one holds its packets only if no less specific route would carry them

@@ -157,8 +157,10 @@ def test_a_closed_port_is_free_at_once_and_a_held_one_is_named(loop):
                 for port in ports:
                     port.listen(lambda: None)
                 await asyncio.sleep(0)
-                with pytest.raises(OSError, match="UDP port 4500: another process has the port"):
+                with pytest.raises(OSError, match="UDP port 4500 is open already"):
                     network.datagrams(4500)
+                with pytest.raises(OSError, match="UDP port 4500: another process has the port"):
+                    OsNetwork().datagrams(4500)
                 for port in ports:
                     port.close()
 
@@ -338,6 +340,38 @@ def test_what_comes_in_by_a_vrfs_port_is_not_heard(loop):
             assert await heard() == [1, 1, 1, 1]
             for port in (*ports, *raws):
                 port.close()
+
+    with two_nodes() as (a, _):
+        inside(a, work, loop=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("order", [("", "red", "blue"), ("blue", "red", "")], ids=["default first", "default last"])
+def test_each_vrf_has_the_port_for_itself(loop, order):
+    """`datagrams(500, vrf=...)`: red's door leads to blue's; the same port of the default VRF hears of neither."""
+
+    async def work():
+        async with red_and_blue() as network:
+            ports = {vrf: network.datagrams(500, vrf=vrf) for vrf in order}
+            marked = {vrf: network.datagrams(4500, marked=True, vrf=vrf) for vrf in order}
+            for _ in range(3):
+                ports["red"].send(b"question", RED, BLUE, 500)
+                assert await hear(ports["blue"]) == [Datagram(b"question", RED, 500, BLUE, 500)]
+                ports["blue"].send(b"answer", BLUE, RED, 500)
+                assert await hear(ports["red"]) == [Datagram(b"answer", BLUE, 500, RED, 500)]
+            for octets in (b"\0\0\0\1esp", MARKER + b"ike"):
+                marked["red"].send(octets, RED, BLUE, 4500)
+            assert [each.octets for each in await hear(marked["blue"])] == [MARKER + b"ike"]
+            assert await hear(ports[""], seconds=0.1) == await hear(marked[""], seconds=0.1) == []
+            with pytest.raises(OSError, match="UDP port 500 of VRF red is open already"):
+                network.datagrams(500, vrf="red")
+            with pytest.raises(OSError, match="VRF green has no host port"):
+                network.datagrams(500, vrf="green")
+            with pytest.raises(OSError, match="another process has the port"):
+                OsNetwork().datagrams(500)
+            for port in (*ports.values(), *marked.values()):
+                port.close()
+            network.datagrams(500, vrf="red").close()
 
     with two_nodes() as (a, _):
         inside(a, work, loop=loop)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from stack.addr import RD, RT, Afi, Prefix, PrefixFec
-from stack.events import AdjacencyKey, InterfaceKind, SaKey, Vrf
+from stack.addr import RD, RT, Afi, Prefix, PrefixFec, SwapFec
+from stack.bus import Bus
+from stack.events import AdjacencyKey, BindingOffered, InterfaceKind, SaKey, Vrf
 from stack.ios.command import CommandError, Scene
 from stack.ios.commands import Interpreter, Names
 from stack.routing.service import SERVICE
@@ -79,12 +81,17 @@ def world() -> Rig:
     return rig
 
 
-def shown(line: str, rig: Rig | None = None) -> Any:
+def nameless(text: str) -> str:
+    """Without the numbers that stand for addresses of IOS's memory."""
+    return re.sub(r"\bF[0-9A-F]{7}\b", "X", text.replace("0xF", "0x F")).replace("0x X", "0xX")
+
+
+def shown(line: str, rig: Rig | None = None, bus: Bus | None = None) -> Any:
     rig = rig or world()
     names = Names(vrfs=(BLUE,), interfaces=tuple(rig.tables.interfaces.rows))
     command, values, finish = Interpreter(SERVICE.commands, lambda: names).resolve(line)
     service = SimpleNamespace(engine=rig.engine)
-    return finish(command.run(Scene(service, rig.tables, None, None, None, 1142.0), values))
+    return finish(command.run(Scene(service, rig.tables, bus, None, None, 1142.0), values))
 
 
 def test_show_ip_route() -> None:
@@ -199,29 +206,135 @@ def test_show_ip_cef_by_tunnel(line: str) -> None:
 @pytest.mark.parametrize("tail", ["10.44.4.7", "10.44.4.0/24 internal", "10.44.4.0 255.255.255.0 detail"])
 def test_show_ip_cef_of_a_prefix_through_a_tunnel_with_implicit_null(tail: str) -> None:
     words = " ".join(shown(f"show ip cef vrf Blue Corp {tail}").text.split())
+    words = nameless(words)
     for part in (
         "10.44.4.0/24, epoch 0, flags rib defined all labels, RIB[B], refcount 4, per-destination sharing sources: RIB",
         "LFD: 10.44.4.0/24 0 local labels contains path extension list ifnums: (none)",
         "type recursive, for IPv4, flags must-be-labelled",
-        "MPLS short path extensions: MOI flags = 0x0 label 63 recursive via 10.8.0.1[IPv4:Default] label 63, fib F",
-        "1 terminal fib, v4:Default:10.8.0.1/32 path F",
+        "MPLS short path extensions: MOI flags = 0x0 label 63 recursive via 10.8.0.1[IPv4:Default] label 63, fib X",
+        "1 terminal fib, v4:Default:10.8.0.1/32 path X",
         "type attached host, for IPv4 MPLS short path extensions: MOI flags = 0x1 label implicit-null",
-        "attached to Tunnel8, adjacency IP midchain out of Tunnel8 F",
-        "output chain: label 63 label implicit-null TAG midchain out of Tunnel8 IP adj out of Ethernet0/0, addr",
+        "attached to Tunnel8, adjacency IP midchain out of Tunnel8 X",
+        "output chain: label 63 label implicit-null TAG midchain out of Tunnel8 X IP adj out of Ethernet0/0, addr 172.20.4.2 X",
     ):
         assert part in words
 
 
 def test_show_ip_cef_of_a_prefix_by_profile_and_by_lsp() -> None:
-    by_profile = " ".join(shown("show ip cef vrf Blue Corp 10.44.2.0/24").text.split())
-    assert "recursive via 198.51.100.4[IPv4:l3vpn] label 61, fib F" in by_profile
+    by_profile = nameless(" ".join(shown("show ip cef vrf Blue Corp 10.44.2.0/24").text.split()))
+    assert "recursive via 198.51.100.4[IPv4:l3vpn] label 61, fib X" in by_profile
     assert "1 terminal fib, v4:l3vpn:0.0.0.0/0" in by_profile
     assert by_profile.endswith(
-        "label 61 TAG midchain out of Tunnel0, addr 198.51.100.4 IP adj out of Ethernet0/0, addr 172.20.4.2"
+        "label 61 TAG midchain out of Tunnel0, addr 198.51.100.4 X IP adj out of Ethernet0/0, addr 172.20.4.2 X"
     )
-    by_lsp = " ".join(shown("show ip cef vrf Blue Corp 10.44.3.0/24").text.split())
+    by_lsp = nameless(" ".join(shown("show ip cef vrf Blue Corp 10.44.3.0/24").text.split()))
     assert "MOI flags = 0x0 label 305 nexthop 172.20.4.2 Ethernet0/0" in by_lsp
-    assert by_lsp.endswith("output chain: label 62 label 305 IP adj out of Ethernet0/0, addr 172.20.4.2")
+    assert by_lsp.endswith("output chain: label 62 label 305 IP adj out of Ethernet0/0, addr 172.20.4.2 X")
+
+
+def test_show_ip_cef_of_a_spokes_way_to_the_hub_in_full() -> None:
+    """The long form of the FlexVPN document, on a spoke: the VPN label, and implicit null of the far end under it."""
+    text = shown("show ip cef vrf Blue Corp 10.44.4.7 internal").text
+    assert (
+        nameless(text)
+        == """\
+10.44.4.0/24, epoch 0, flags rib defined all labels, RIB[B], refcount 4, per-destination sharing
+  sources: RIB
+  feature space:
+   IPRM: 0x00018000
+   LFD: 10.44.4.0/24 0 local labels
+        contains path extension list
+  ifnums: (none)
+  path X, path list X, share 1/1, type recursive, for IPv4, flags must-be-labelled
+   MPLS short path extensions: MOI flags = 0x0 label 63
+   recursive via 10.8.0.1[IPv4:Default] label 63, fib X, 1 terminal fib, v4:Default:10.8.0.1/32
+   path X, path list X, share 1/1, type attached host, for IPv4
+    MPLS short path extensions: MOI flags = 0x1 label implicit-null
+    attached to Tunnel8, adjacency IP midchain out of Tunnel8 X
+  output chain: label 63 label implicit-null TAG midchain out of Tunnel8 X IP adj out of Ethernet0/0, addr 172.20.4.2 X"""
+    )
+
+
+def test_show_ip_cef_of_a_hubs_way_to_a_spoke_in_full() -> None:
+    """On the hub, whose label for the route is another one than the spoke's: it is told on, and swapped (25/16 there)."""
+    rig = world()
+    fec = SwapFec(RD.parse("7:70"), Prefix.parse("10.44.4.0/24"), 9, (63,))
+    rig.tables.revoke("mfi")
+    lfib = rig.tables.lfib.writer("mfi")
+    lfib.put(71, Nhlfe(Operation.SWAP, "", frozenset(), 1, 9, (63,), fec))
+    other = SwapFec(RD.parse("8:80"), Prefix.parse("10.44.4.0/24"), 9, (63,))
+    lfib.put(72, Nhlfe(Operation.SWAP, "", frozenset(), 1, 9, (63,), other))
+    answer = shown("show ip cef vrf Blue Corp 10.44.4.7", rig)
+    assert nameless(answer.text).splitlines()[:9] == [
+        "10.44.4.0/24, epoch 0, flags rib defined all labels, RIB[B], refcount 5, per-destination sharing",
+        "  sources: RIB, LTE",
+        "  feature space:",
+        "   IPRM: 0x00018000",
+        "   LFD: 10.44.4.0/24 1 local label",
+        "   local label info: other/71",
+        "        contains path extension list",
+        "        disposition chain 0xX",
+        "        label switch chain 0xX",
+    ]
+    assert answer.value["local-labels"] == [71]
+
+
+@pytest.mark.parametrize("given", [None, (3,), (299,)], ids=["the tunnel takes labels", "bound", "another label"])
+def test_show_ip_cef_of_the_far_end_itself(given: tuple[int, ...] | None) -> None:
+    """`show ip cef 10.1.1.1` of the document: implicit null for the address at the other end of the tunnel."""
+    bus = Bus()
+    if given is not None:
+        bus.attach("ikev2").publish(BindingOffered, {("", Prefix.parse("10.8.0.1/32"), b""): given})
+    answer = shown("show ip cef 10.8.0.1", bus=bus)
+    if given == (299,):
+        assert answer.value["remote-labels"] == [299]
+        assert "implicit-null" not in answer.text
+        return
+    assert answer.value["remote-labels"] == ["implicit-null"]
+    assert (
+        nameless(answer.text)
+        == """\
+10.8.0.1/32, epoch 0, RIB[S], refcount 4, per-destination sharing
+  sources: RIB
+  feature space:
+   IPRM: 0x00018000
+   LFD: 10.8.0.1/32 0 local labels
+        contains path extension list
+  ifnums: (none)
+  path X, path list X, share 1/1, type attached host, for IPv4
+   MPLS short path extensions: MOI flags = 0x1 label implicit-null
+   attached to Tunnel8, adjacency IP midchain out of Tunnel8 X
+  output chain: IP midchain out of Tunnel8 X IP adj out of Ethernet0/0, addr 172.20.4.2 X"""
+    )
+    assert shown("show ip cef 198.51.100.5").value["remote-labels"] == []
+
+
+def test_shortcuts_of_nhrp_in_routes_and_in_cef() -> None:
+    """An H route where nobody else has one, a next hop override (`%`) where somebody has."""
+    rig = world()
+    shortcut = via("10.8.0.9", "Tunnel8", labels=(88,))
+    for prefix in ("10.44.7.0/24", "10.44.2.0/24"):
+        rig.give(route(prefix, shortcut, vrf=BLUE, owner="nhrp", distance=250, override=True))
+    rig.give(route("10.8.0.9/32", via("10.8.0.9", "Tunnel8"), owner="nhrp", distance=250, override=True))
+    lines = shown("show ip route vrf Blue Corp", rig).text.splitlines()
+    assert "H        10.44.7.0/24 [250/0] via 10.8.0.9, 00:00:42, Tunnel8" in lines
+    assert "B   %    10.44.2.0/24 [200/0] via 10.8.0.9, 00:00:42, Tunnel8" in lines
+    assert (
+        "H        10.8.0.9/32 [250/0] via 10.8.0.9, 00:00:42, Tunnel8" in shown("show ip route", rig).text.splitlines()
+    )
+    table = shown("show ip cef vrf Blue Corp", rig).text.splitlines()
+    assert "10.44.7.0/24         10.8.0.9             Tunnel8" in table
+    answer = shown("show ip cef vrf Blue Corp 10.44.7.9", rig)
+    under = "IP adj out of Ethernet0/0, addr 172.20.4.2 X"
+    assert nameless(answer.text).splitlines()[7:] == [
+        "  path X, path list X, share 1/1, type attached nexthop, for IPv4, flags must-be-labelled",
+        "   MPLS short path extensions: MOI flags = 0x1 label 88 label implicit-null",
+        "   nexthop 10.8.0.9 Tunnel8, adjacency IP midchain out of Tunnel8 X",
+        f"  output chain: label 88 label implicit-null TAG midchain out of Tunnel8 X {under}",
+    ]
+    assert (answer.value["source"], answer.value["override"]) == ("nhrp", None)
+    overridden = shown("show ip cef vrf Blue Corp 10.44.2.9", rig).value
+    assert (overridden["source"], overridden["override"]) == ("bgp", "nhrp")
 
 
 def test_show_ip_cef_tells_local_labels() -> None:

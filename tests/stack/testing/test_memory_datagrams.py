@@ -114,6 +114,38 @@ def test_esp_in_udp_arrives_put_together_and_earns_no_answer_while_ike_is_away()
     run(body())
 
 
+def test_each_vrf_has_the_port_for_itself() -> None:
+    """The far side of a VRF's host port is the packet path: here, the test."""
+
+    async def body() -> None:
+        _, a, _ = pair()
+        doors = {vrf: a.host_port(vrf, index, 1500) for index, vrf in enumerate(("", "red", "blue"), 1)}
+        for vrf in ("red", "blue"):
+            a.host.add_address(doors[vrf].name, OTHER, 32)
+        ports = {vrf: a.datagrams(500, vrf=vrf) for vrf in doors}
+        packet = p.build_ip(B, OTHER, p.UDP, p.build_udp(B, OTHER, 501, 500, b"question"))
+        doors["red"].send(packet)
+        await asyncio.sleep(0.1)
+        assert {vrf: heard(port) for vrf, port in ports.items()} == {
+            "": [], "blue": [], "red": [Datagram(b"question", B, 501, OTHER, 500)]
+        }  # fmt: skip
+        ports["blue"].send(b"answer", OTHER, B, 501)
+        await asyncio.sleep(0.1)
+        assert drain(doors["red"]) == []
+        (sent,) = drain(doors["blue"])
+        assert (sent[12:16], sent[16:20], sent[28:]) == (OTHER, B, b"answer")
+        refusals = {"red": errno.EADDRINUSE, "green": errno.ENODEV}
+        for vrf, number in refusals.items():
+            with pytest.raises(OSError) as refused:
+                a.datagrams(500, vrf=vrf)
+            assert refused.value.errno == number
+        with pytest.raises(OSError) as refused:
+            ports[""].send(b"", OTHER, B, 501)
+        assert refused.value.errno == errno.EINVAL, "an address of another VRF"
+
+    run(body())
+
+
 def test_a_port_is_one_owners_and_free_at_once_after_close() -> None:
     async def body() -> None:
         world, a, _ = pair()

@@ -54,6 +54,7 @@ def test_an_ethernet_neighbour(
     [
         (InterfaceKind.TUN, "red", b"", K.TUN),
         (InterfaceKind.ETHERNET, "", HOST, K.HOST),
+        (InterfaceKind.ETHERNET, "", b"", K.HOST),  # whoever is attached there
     ],
 )
 @pytest.mark.parametrize(("reason", "text"), [("cable out", "cable out"), ("", "interface is down")])
