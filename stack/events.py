@@ -318,10 +318,13 @@ BindingOffered: Topic[tuple[str, Prefix, bytes], LabelStack] = Topic(
 
 class EndpointRow(NamedTuple):
     """Where an overlay address is reached, across the transport network. `uses`: how many routes of the owner lead there
-    (bgp counts the VPN routes of a remote PE, so the row changes with them while the endpoint stays)."""
+    (bgp counts the VPN routes of a remote PE, so the row changes with them while the endpoint stays). `wanted`: the owner needs
+    the way there, so a protected tunnel wants a security association for it. Who knows the endpoint only because there is one
+    (ikev2) does not, or nothing would ever go down again."""
 
     transport: bytes
     uses: int = 1
+    wanted: bool = True
 
 
 L3VPN_TUNNEL = ""

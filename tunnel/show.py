@@ -132,8 +132,8 @@ def _tunnels(snapshot: Snapshot) -> dict[str, str]:
 
 
 def adjacency(snapshot: Snapshot, tables: Tables, tunnel: str = "") -> Shown:
-    """`show adjacency [tunnel N | INTERFACE]`: an IP and a TAG line for what can carry labels. The number in brackets counts who
-    holds it: the table, the endpoint and its overlays for IP; the table and next hops that push labels for TAG."""
+    """`show adjacency [tunnel N | INTERFACE]`: an IP and a TAG line for what can carry labels. The number in brackets counts
+    who holds it: the table, the endpoint and its overlays for IP; the table and next hops that push labels for TAG."""
     if tunnel and tunnel not in tables.interfaces.rows:
         raise CommandError(f"there is no interface {tunnel}")
     users: dict[Any, int] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import define, field
 
+from ikev2.engine.discards import Discarded
 from ikev2.engine.node import Node
 from ikev2.engine.peers import Child, Peer
 from ikev2.engine.pools import Pools
@@ -42,6 +43,7 @@ class Kept:
     profiles: Profiles | None = field(default=None, repr=False)
     """As the configuration was when it was last in force: it has pre-shared keys, as the configuration has."""
     numbers: int = 0
+    discards: frozenset[Discarded] = frozenset()
 
 
 def keep(node: Node, kept: Kept, key: SaKey) -> None:

@@ -13,6 +13,7 @@ from ikev2.engine.access import Accesses, is_access, is_template, template_name
 from ikev2.engine.admission import Admission, Rate
 from ikev2.engine.authorise import permitted
 from ikev2.engine.contract import Ends, Level
+from ikev2.engine.discards import DISCARD, Discarded, discards
 from ikev2.engine.outputs import Log, Output, Post, Publish, RemoveOutbound
 from ikev2.engine.overlay import addresses_of
 from ikev2.engine.peers import Carriers, Peer
@@ -24,7 +25,7 @@ from ikev2.engine.sastate import Switch
 from ikev2.engine.wants import Want, Wants
 from stack.addr import Prefix, format_address
 from stack.claims import Claims
-from stack.events import Fact, Interface, ProtectedRow, SaKey, SaRequest, SaRow, SaState
+from stack.events import Fact, Interface, ProtectedRow, Route, RouteOffered, SaKey, SaRequest, SaRow, SaState
 from stack.policy.lists import AccessList
 from stack.timers import Timers
 
@@ -99,6 +100,11 @@ class Node:
     log_rate: Rate = field(factory=lambda: Rate(LOG_RATE))
     refusals: Refusals = field(factory=Refusals)
     states: dict[SaKey, SaRow] = field(factory=dict)
+    discards: frozenset[Discarded] = frozenset()
+    inherited: frozenset[Discarded] = frozenset()
+    """Discards of an earlier incarnation, until it is known which interfaces there are."""
+    unsure: bool = True
+    """Something has changed that the discards follow from."""
     received: dict[str, tuple[bytes, ...]] = field(factory=dict)
     """Interface -> addresses that a peer has given it, which we ask for again when that peer has forgotten us."""
     expected: set[SaKey] = field(factory=set)
@@ -143,13 +149,47 @@ class Node:
         out = self._out
         out += [RemoveOutbound(key, spi) for key, spi in self.vacant.items()]
         self.vacant.clear()
-        out += [Publish(*rows) for rows in self.claims.changes()]
+        out += self._rows()
         states = {key: row for key in self._touched if self._state_changed(key, row := self._state(key))}
         if states:
             out.append(Publish(SaState, states))
         self._touched.clear()
         self._out = []
         return out
+
+    def _rows(self) -> list[Publish]:
+        """What stands because of peers, and has changed; of routes, the discards that no peer's takes the place of."""
+        routes = self._discard() if self.unsure else {}
+        found: list[Publish] = []
+        for topic, rows, table in self.claims.changes():
+            if topic is RouteOffered:
+                nowhere = ((prefix, DISCARD if (table, prefix) in self.discards else None) for prefix in rows)
+                routes.setdefault(table, {}).update({prefix: rows[prefix] or other for prefix, other in nowhere})
+            else:
+                found.append(Publish(topic, rows, table))
+        return found + [Publish(RouteOffered, rows, table) for table, rows in routes.items()]
+
+    def _discard(self) -> dict[str, dict[Prefix, Route | None]]:
+        """Which overlay addresses lead nowhere unless a peer has them: what has changed of that."""
+        self.unsure = False
+        before = self.discards
+        self.discards = (
+            discards(self.config, {name: self._places(name) for name in self.config.profiles}) | self.inherited
+        )
+        changed: dict[str, dict[Prefix, Route | None]] = {}
+        for vrf, prefix in before ^ self.discards:
+            if not self.claims.claimants(vrf, prefix):
+                row = DISCARD if (vrf, prefix) in self.discards else None
+                changed.setdefault(vrf, {})[prefix] = row
+        return changed
+
+    def _places(self, profile_name: str) -> set[str]:
+        """Inside VRFs of the interfaces that peers of a profile may get."""
+        names = [name for name, row in self.protected.items() if self._fits(row.profile, profile_name)]
+        profile = self.profiles.get(profile_name)
+        if profile is not None and profile.virtual_template is not None:
+            names.append(template_name(profile.virtual_template))
+        return {self.interfaces[name].vrf for name in names if name in self.interfaces}
 
     def _state_changed(self, key: SaKey, row: SaRow | None) -> bool:
         if self.states.get(key) == row:

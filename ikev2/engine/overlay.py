@@ -116,7 +116,7 @@ def overlay_rows(overlay: Overlay, interface: Interface) -> dict[Slot, Any]:
             # semantics: implicit null is bound to host routes out of an interface that takes labels, and to no other.
             rows[Slot(BindingOffered, "", (vrf, prefix, b""))] = IMPLICIT_NULL
         if host and many:
-            rows[Slot(EndpointOffered, "", (name, prefix.network))] = EndpointRow(overlay.transport)
+            rows[Slot(EndpointOffered, "", (name, prefix.network))] = EndpointRow(overlay.transport, wanted=False)
     return rows
 
 

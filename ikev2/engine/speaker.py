@@ -137,6 +137,7 @@ class Speaker:
             self._let_go_of_others(before, files=False)
         self.kept.pools = node.pools
         node.number_from(self.kept.numbers)
+        node.inherited = self.kept.discards
         for fault in node.profiles.faults():
             node.log("configuration that is not used", "warning", reason=fault)
         for profile in node.config.profiles.values():
@@ -220,7 +221,9 @@ class Speaker:
             for want in self.node.wants.due(self.node.now):
                 self.calls.call(want)
         self.kept.numbers = self.node.last_number
-        return self.node.flush()
+        outputs = self.node.flush()
+        self.kept.discards = self.node.discards
+        return outputs
 
     # --- datagrams --------------------------------------------------------------------------------------------------------
 
@@ -407,6 +410,8 @@ class Speaker:
                 self._rows(topic, owner, rows)
             case Synced(topic):
                 self._heard.add(topic)
+                if topic is InterfaceState:
+                    self.node.inherited, self.node.unsure = frozenset(), True
             case SaSoft(spi, inbound):
                 self._soft(spi, inbound)
             case SaMoved(spi, remote, port):
@@ -489,6 +494,7 @@ class Speaker:
             del node.protected[name]
         else:
             node.protected[name] = row
+        node.unsure = True
         if before is not None:
             for number in list(node.by_interface.get(name, ())):
                 self._let_go(node.peers[number], "the tunnel's protection has changed")
@@ -525,6 +531,8 @@ class Speaker:
         node.learn(name, interface)
         if interface is None:
             node.received.pop(name, None)
+        if is_template(name) or name in node.protected:
+            node.unsure = True
         if before is not None and not before.vrf:
             gone = {address for address in before.addresses if ("", address) not in node.own}
             for other in [other for other in node.peers.values() if other.ends.local in gone] if gone else ():
@@ -655,6 +663,7 @@ class Speaker:
         node.profiles = self.kept.profiles = Profiles(config, materials, node.addresses)
         node.admission.config = config
         node.pools.configure(config.pools)
+        node.unsure = True
         self._let_go_of_others(before)
         for peer in list(node.living):
             if reason := node.profiles.distrust(peer.profile, peer.certificate, node.epoch + now):

@@ -173,7 +173,7 @@ class Egress:
     # --- questions ------------------------------------------------------------------------------------------------------------
 
     def asked(self, question: Question) -> None:
-        node, packet = self.node, question.arrival.packet
+        packet = question.arrival.packet
         nbma = self._nbma(question.arrival)
         prefix = self._prefix(question)
         network = question.arrival.interface.row.network_id

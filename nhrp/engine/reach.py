@@ -213,7 +213,8 @@ class Reach:
     def _adjacency(self, name: str, key: AdjacencyKey, nbma: bytes) -> Reached:
         interface, row = self.node.interfaces.get(name), self.node.adjacencies.get(key)
         if interface is None or not interface.up:
-            return Reached(name, usable=False, reason=f"{name} is down", coming=interface is not None)
+            # Not there yet, where IKEv2 has only just named it; whoever waits for it sets a limit of his own.
+            return Reached(name, usable=False, reason=f"{name} is down", coming=True)
         if row is None:
             return Reached(name, usable=False, reason="no adjacency yet", coming=True)
         if row.transport and row.transport != nbma:

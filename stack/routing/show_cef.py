@@ -73,8 +73,11 @@ def chain_of(tables: Tables, prefix: Prefix, leaf: Leaf) -> Chain:
     if leaf.kind is LeafKind.DISCARD:
         return [{"type": "discard", "interface": "Null0"}]
     if leaf.kind is LeafKind.ATTACHED:
-        kind = "attached host" if prefix.length == len(prefix.network) * 8 else "attached prefix"
-        return [{"type": kind, "interface": leaf.interface, "labels": list(leaf.labels)}]
+        host = prefix.length == len(prefix.network) * 8
+        step = {"type": "attached host" if host else "attached prefix", "interface": leaf.interface}
+        if host and AdjacencyKey(leaf.interface, prefix.network) in tables.adjacencies.rows:
+            step["neighbour"] = format_address(prefix.network)  # one of several behind that interface
+        return [{**step, "labels": list(leaf.labels)}]
     hop = tables.nexthops.get(leaf.next_hop)
     if hop is None:
         return [{"type": "unresolved", "next-hop-id": leaf.next_hop, "reason": "its next hop is gone"}]
@@ -343,7 +346,8 @@ def _step_words(step: Mapping[str, Any], number: int) -> str:
     if step.get("address"):
         far = "" if step.get("point-to-point") else f", addr {step['address']}"
         return f"nexthop {step['address']} {interface}, {way}{far} {_hex(number, 5)}"
-    return f"attached to {interface}, {way} {_hex(number, 5)}"
+    far = f", addr {step['neighbour']}" if "neighbour" in step else ""
+    return f"attached to {interface}, {way}{far} {_hex(number, 5)}"
 
 
 def _output(tables: Tables, chain: Chain) -> str:
@@ -356,7 +360,7 @@ def _output(tables: Tables, chain: Chain) -> str:
     words = [f"label {label}" for step in chain for label in reversed(step.get("labels", ()))]
     if last.get("implicit-null"):
         words.append("label implicit-null")
-    address = last.get("address", "")
+    address = last.get("address") or last.get("neighbour", "")
     octets = parse_address(address) if address else b""
     octets = b"" if last.get("point-to-point") else octets
     words.append(_way_out(tables, last["interface"], octets, labelled=bool(words)))

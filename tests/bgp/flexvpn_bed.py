@@ -21,7 +21,7 @@ from bgp.engine.peers import PeerSnapshot
 from bgp.service import SERVICE as BGP
 from bgp.service import BgpService
 from mfi.service import SERVICE as MFI
-from stack.addr import Prefix, parse_address
+from stack.addr import Prefix, format_address, parse_address
 from stack.bus import Message
 from stack.config import Config
 from stack.events import (
@@ -223,12 +223,15 @@ class Underlay(ServiceShell):
     consumes = frozenset({AdjacencyWanted})
 
     async def begin(self) -> None:
+        self._told: dict[Any, AdjacencyRow | None] = {}
         self.seat.subscribe(AdjacencyWanted)
 
     def receive(self, message: Message) -> None:
         if isinstance(message, Delta):
             rows = {key: AdjacencyRow(True, 1400) if row else None for key, row in message.rows.items()}
-            self.seat.publish(AdjacencyState, rows)
+            changed = {key: row for key, row in rows.items() if self._told.get(key) != row}
+            self._told.update(changed)
+            self.seat.publish(AdjacencyState, changed)
 
 
 UNDERLAY = ServiceSpec(
@@ -288,6 +291,7 @@ class Box:
 class Bed:
     world: MemoryNetwork = field(factory=lambda: MemoryNetwork(seed=11))
     boxes: dict[str, Box] = field(factory=dict)
+    _routed: set[bytes] = field(factory=set)
 
     async def box(self, name: str, text: str) -> Box:
         capture = LogCapture()
@@ -325,7 +329,9 @@ class Bed:
         """IKEv2 gives spoke `n` its address; the hub has a virtual-access interface for it, a route and a binding."""
         spoke, identity = f"spoke{n}", identity or f"spoke {n}"
         self.world.node(spoke).host.add_address("tun0", address, 32)
-        self.world.node(HUB).host.put_route(_host_route(address, f"va{n}"), ours=False)
+        if address not in self._routed:
+            self._routed.add(address)
+            self.world.node(HUB).route(f"{format_address(address)}/32", device=f"va{n}")
         hub, name, host = self.boxes[HUB], f"Virtual-Access{n}", Prefix.host(address)
         if hub_says:
             hub.say(OverlayState, {(name, address): OverlayRow(identity, bytes((172, 30, 1, 100 + n)))})
@@ -367,12 +373,6 @@ class Bed:
     async def stop(self) -> None:
         for box in self.boxes.values():
             await box.router.stop()
-
-
-def _host_route(address: bytes, device: str) -> Any:
-    from stack.net import HostRoute
-
-    return HostRoute(Prefix.host(address), b"", device, b"")
 
 
 def spoke_address(n: int, host: int = 0) -> bytes:

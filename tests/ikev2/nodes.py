@@ -59,6 +59,7 @@ from stack.events import (
     InterfaceState,
     PolicyState,
     ProtectedRow,
+    RouteOffered,
     SaKey,
     SaRequest,
     SaRow,
@@ -218,7 +219,7 @@ class Node:
         self.perform(self.speaker.start(self.world.now))
         for topic, rows in self.said.items():
             self.hear(topic, dict(rows))
-        for topic in (TunnelProtected, SaWanted):
+        for topic in (TunnelProtected, SaWanted, InterfaceState):
             self.perform(self.speaker.receive(Synced(topic, "test", 1), self.world.now))
 
     def crash(self) -> None:
@@ -374,6 +375,13 @@ class Node:
 
     def table(self, topic: Any, table: str = "") -> dict[Any, Any]:
         return dict(self.rows[topic, table])
+
+    def routes(self, table: str = "") -> dict[Any, Any]:
+        """Routes that lead somewhere."""
+        return {prefix: route for prefix, route in self.rows[RouteOffered, table].items() if route.vias}
+
+    def discards(self, table: str = "") -> set[str]:
+        return {str(prefix) for prefix, route in self.rows[RouteOffered, table].items() if not route.vias}
 
     def snapshot(self) -> SpeakerSnapshot:
         return self.speaker.snapshot(self.world.now, EPOCH + self.world.now)

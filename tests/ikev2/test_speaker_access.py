@@ -114,12 +114,12 @@ def test_the_hub_and_a_spoke() -> None:
     # the spoke: its address, a route and an implicit null to the hub's
     mine = parse_address("10.0.0.10")
     assert spoke.table(AddressOffered) == {("Tunnel0", mine): AddressRow(32, origin="negotiated")}
-    route = spoke.table(RouteOffered)[P("10.0.0.1/32")]
+    route = spoke.routes()[P("10.0.0.1/32")]
     assert (route.vias, route.distance, route.kind) == ((Via(interface="Tunnel0"),), 1, "static")
     assert spoke.table(BindingOffered) == {("", P("10.0.0.1/32"), b""): (3,)}
     assert spoke.snapshot().ikes[0].banner == "Welcome"
     # the hub: likewise to the spoke's, which it knows from its pool and from the spoke's CFG_SET
-    assert hub.table(RouteOffered)[P("10.0.0.10/32")].vias == (Via(interface="Virtual-Access1"),)
+    assert hub.routes()[P("10.0.0.10/32")].vias == (Via(interface="Virtual-Access1"),)
     assert hub.table(BindingOffered) == {("", P("10.0.0.10/32"), b""): (3,)}
     assert hub.table(EndpointOffered) == {}
     assert hub.snapshot().ikes[0].remote_subnets == (P("10.0.0.10/32"),)
@@ -148,7 +148,7 @@ def test_labels_come_and_go_with_the_interface() -> None:
     come_up(world, hub, spoke)
     hub.interface("Virtual-Access1", "10.0.0.1/32", mpls=False)
     assert hub.table(BindingOffered) == {}
-    assert hub.table(RouteOffered)
+    assert hub.routes()
     hub.interface("Virtual-Access1", "10.0.0.1/32", mpls=True)
     assert hub.table(BindingOffered)
 
@@ -160,12 +160,12 @@ def test_rows_are_of_the_inside_vrf() -> None:
     world.until(lambda: spoke.up("Tunnel0"))
     hub.interface("Virtual-Access1", "10.0.0.1/32", vrf="red")
     world.run(1)
-    assert set(hub.table(RouteOffered, "red")) == {P("10.0.0.10/32")}
-    assert hub.table(RouteOffered) == {}
+    assert set(hub.routes("red")) == {P("10.0.0.10/32")}
+    assert hub.routes() == {}
     assert hub.table(BindingOffered) == {("red", P("10.0.0.10/32"), b""): (3,)}
     hub.interface("Virtual-Access1", "10.0.0.1/32", vrf="blue")
-    assert hub.table(RouteOffered, "red") == {}
-    assert set(hub.table(RouteOffered, "blue")) == {P("10.0.0.10/32")}
+    assert hub.routes("red") == {}
+    assert set(hub.routes("blue")) == {P("10.0.0.10/32")}
 
 
 def test_numbers_are_the_lowest_free_ones() -> None:
@@ -296,12 +296,12 @@ def test_a_static_spoke_announces_its_own_address() -> None:
     spoke = make_spoke(world, 1, negotiated=False)
     come_up(world, hub, spoke)
     assert spoke.table(AddressOffered) == {}
-    assert set(hub.table(RouteOffered)) == {P("10.0.0.101/32")}
-    assert set(spoke.table(RouteOffered)) == {P("10.0.0.1/32")}
+    assert set(hub.routes()) == {P("10.0.0.101/32")}
+    assert set(spoke.routes()) == {P("10.0.0.1/32")}
     # and says so when it changes
     spoke.interface("Tunnel0", "10.0.0.201/32")
     world.run(1)
-    assert set(hub.table(RouteOffered)) == {P("10.0.0.201/32")}
+    assert set(hub.routes()) == {P("10.0.0.201/32")}
 
 
 def test_set_is_not_sent_or_not_taken_if_so_configured() -> None:
@@ -315,7 +315,7 @@ def test_set_is_not_sent_or_not_taken_if_so_configured() -> None:
         hub = make_hub(world, config)
         spoke = make_spoke(world, 1, spoke_config("spoke1", evolve(psk(), aaa=AAA, **spoke_profile)), negotiated=False)
         come_up(world, hub, spoke)
-        assert hub.table(RouteOffered) == {}
+        assert hub.routes() == {}
         assert hub.up("Virtual-Access1")
 
 
@@ -336,7 +336,7 @@ def test_access_lists_are_announced_and_route_accept_rules() -> None:
     config = evolve(spoke_config("spoke1"), authorization_policies={"POLICY": accept})
     spoke = make_spoke(world, 1, config)
     come_up(world, hub, spoke)
-    routes = spoke.table(RouteOffered)
+    routes = spoke.routes()
     assert set(routes) == {P("10.20.0.0/16")}
     assert (routes[P("10.20.0.0/16")].distance, routes[P("10.20.0.0/16")].tag) == (200, 9)
     refused = spoke.snapshot().ikes[0].refused_subnets
@@ -353,7 +353,7 @@ def test_route_accept_can_be_off() -> None:
     off = AuthorizationPolicy("POLICY", route_accept=RouteAccept(enabled=False))
     spoke = make_spoke(world, 1, evolve(spoke_config("spoke1"), authorization_policies={"POLICY": off}))
     come_up(world, hub, spoke)
-    assert spoke.table(RouteOffered) == {}
+    assert spoke.routes() == {}
     assert spoke.table(AddressOffered)
 
 
@@ -364,7 +364,7 @@ def test_a_spoke_cannot_take_another_one_s_address() -> None:
     come_up(world, hub, first, second)
     second.interface("Tunnel0", "10.0.0.10/32", "10.0.0.102/32")
     world.run(1)
-    route = hub.table(RouteOffered)[P("10.0.0.10/32")]
+    route = hub.routes()[P("10.0.0.10/32")]
     first_access = next(n for n, row in hub.table(AccessWanted).items() if "spoke1" in row.description)
     assert route.vias == (Via(interface=first_access),)
     assert "it is another peer's" in hub.reasons("a peer's route is refused")
@@ -383,7 +383,7 @@ def test_mgre_hub_learns_endpoints() -> None:
     assert {key: row.transport for key, row in rows.items()} == {
         ("Tunnel0", parse_address("10.0.0.10")): parse_address("192.0.2.11")
     }
-    assert set(hub.table(RouteOffered)) == {P("10.0.0.10/32")}
+    assert set(hub.routes()) == {P("10.0.0.10/32")}
     assert hub.table(AccessWanted) == {}
 
 
@@ -407,7 +407,7 @@ def test_rfc7296_2_23_a_spoke_behind_a_nat() -> None:
     assert outbound is not None
     assert (outbound.remote, outbound.ports, outbound.form.udp) == (OUTSIDE, (4500, 24500), True)
     assert hub.table(AccessWanted)["Virtual-Access1"].remote == OUTSIDE
-    assert set(hub.table(RouteOffered)) == {P("10.0.0.10/32")}
+    assert set(hub.routes()) == {P("10.0.0.10/32")}
     ike = hub.snapshot().ikes[0]
     assert (ike.nat_remote, ike.nat_local, ike.ends.remote_port) == (True, False, 24500)
 
@@ -426,7 +426,7 @@ def test_many_spokes_behind_one_nat() -> None:
         spokes.append(spoke)
         come_up(world, hub, spoke)
     world.run(10)
-    assert len(hub.table(AccessWanted)) == len(hub.table(RouteOffered)) == 4
+    assert len(hub.table(AccessWanted)) == len(hub.routes()) == 4
     assert len({key for spoke in spokes for key in spoke.table(AddressOffered)}) == 4
     assert sorted(bundle.outbound.ports[1] for bundle in hub.sad if bundle.outbound) == [14500, 24500, 34500, 44500]
 
@@ -491,7 +491,7 @@ def test_the_embedder_decides_and_gives_the_address() -> None:
     hub.answer(Grant((Attribute(1, parse_address("10.77.0.1")),)))
     come_up(world, hub, spoke)
     assert spoke.table(AddressOffered) == {("Tunnel0", parse_address("10.77.0.1")): AddressRow(32, origin="negotiated")}
-    assert set(hub.table(RouteOffered)) == {P("10.77.0.1/32")}
+    assert set(hub.routes()) == {P("10.77.0.1/32")}
     assert hub.snapshot().pools[0].used == 0
 
 
@@ -566,7 +566,7 @@ def test_a_pool_of_each_family(monkeypatch: pytest.MonkeyPatch) -> None:
     spoke = make_spoke(world, 1)
     come_up(world, hub, spoke)
     assert {key[1] for key in spoke.table(AddressOffered)} == {parse_address("10.0.0.10"), six}
-    assert {P("10.0.0.10/32"), P("2001:db8::10/128")} <= set(hub.table(RouteOffered))
+    assert {P("10.0.0.10/32"), P("2001:db8::10/128")} <= set(hub.routes())
     assert hub.table(BindingOffered)["", P("2001:db8::10/128"), b""] == (3,)
     second = make_spoke(world, 2)
     world.run(5)

@@ -154,9 +154,9 @@ def test_a_hub_and_its_spokes_always_come_to_rest(seed: int) -> None:
     ]
     assert all(hub.up(name) for name in hub.table(AccessWanted))
     addresses = {key[1] for spoke in spokes for key in spoke.table(AddressOffered)} | {parse_address("10.0.0.103")}
-    assert set(hub.table(RouteOffered)) == {Prefix.host(address) for address in addresses}
+    assert set(hub.routes()) == {Prefix.host(address) for address in addresses}
     assert len(addresses) == 3
-    assert hub.table(RouteOffered, "red") == {}
+    assert hub.routes("red") == {}
     assert len(hub.table(BindingOffered)) == 3
     assert hub.snapshot().pools[0].used == 2
     for node in spokes:

@@ -19,7 +19,6 @@ from stack.events import (
     InterfaceState,
     OverlayRow,
     OverlayState,
-    RouteOffered,
     SaKey,
     SaRequest,
     SaUnknown,
@@ -74,7 +73,7 @@ def test_N09_a_spoke_s_address_changes(order: str) -> None:
     world = World()
     hub, a = star(world, 1)
     with_wan(hub, a)
-    address, routes, leases = a.table(AddressOffered), hub.table(RouteOffered), hub.snapshot().pools
+    address, routes, leases = a.table(AddressOffered), hub.routes(), hub.snapshot().pools
     old = a.address
     move(world, a, "192.0.2.77", order)
     took = until(world, lambda: a.up("Tunnel0") and interface_of(hub, a) == "Virtual-Access1", hub, a)
@@ -82,7 +81,7 @@ def test_N09_a_spoke_s_address_changes(order: str) -> None:
     settle(world, 0.1, hub, a)
     assert hub.outbound(SaKey("Virtual-Access1")).remote == a.address  # type: ignore[union-attr]
     assert a.table(AddressOffered) == address
-    assert hub.table(RouteOffered) == routes
+    assert hub.routes() == routes
     assert hub.gaps == []
     ((_, row),) = hub.table(OverlayState).items()
     assert row == OverlayRow("spoke1.example", a.address)

@@ -100,7 +100,7 @@ def test_the_hub_crashes_and_its_spokes_keep_everything() -> None:
         n: r.description
         for n, r in before[AccessWanted].items()  # type: ignore[attr-defined]
     }
-    assert hub.table(RouteOffered) == before[RouteOffered]
+    assert hub.routes() == before[RouteOffered]
     assert hub.gaps == []
     assert len(hub.sad.inbound) == 3
 
@@ -272,7 +272,7 @@ def test_crash_upon_crash(crashes: int) -> None:
     world.run(20)
     assert spoke.up("Tunnel0")
     assert hub.up("Virtual-Access1")
-    assert set(hub.table(RouteOffered)) == {Prefix.host(parse_address("10.0.0.10"))}
+    assert set(hub.routes()) == {Prefix.host(parse_address("10.0.0.10"))}
     world.run(LINGER + 60)
     assert len(hub.sad.bundles) == len(spoke.sad.bundles) == 1
 

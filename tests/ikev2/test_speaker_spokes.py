@@ -71,7 +71,7 @@ def test_a_spoke_calls_another() -> None:
     assert a.table(SaState).keys() == {SaKey("Tunnel0"), SaKey("Virtual-Access1")}
     for node, peer in ((a, b), (b, a)):
         there = Prefix.host(overlay(peer))
-        route = node.table(RouteOffered)[there]
+        route = node.routes()[there]
         assert (route.vias, route.kind) == ((Via(interface="Virtual-Access1"),), "static")
         assert node.table(BindingOffered)["", there, b""] == (3,)
     assert [ike.template for ike in b.snapshot().ikes if ike.interface == "Virtual-Access1"] == [1]
@@ -229,7 +229,7 @@ def test_a_responder_whose_peer_is_dead_finds_out_when_it_has_something_to_send(
             sa.use.last = world.now
     until(world, lambda: not interface_of(a, b), hub, a)
     assert SaKey("Virtual-Access1") not in a.table(SaState)
-    assert Prefix.host(overlay(b)) not in a.table(RouteOffered)
+    assert Prefix.host(overlay(b)) not in a.routes()
     assert ("", Prefix.host(overlay(b)), b"") not in a.table(BindingOffered)
     assert a.up("Tunnel0")
 
@@ -385,12 +385,12 @@ def test_the_address_that_is_announced_comes_later() -> None:
     until(world, lambda: together(a, b), hub, a, b)
     settle(world, 1, hub, a, b)
     mine = Prefix.host(parse_address("10.0.0.11"))
-    assert mine not in a.table(RouteOffered)
+    assert mine not in a.routes()
     b._interface("Tunnel0")
     assert overlay(b) == mine.network
     # even before routing has told what the clone borrows
     world.run(1)
-    assert mine in a.table(RouteOffered)
+    assert mine in a.routes()
     settle(world, 1, hub, a, b)
     assert a.table(BindingOffered)["", mine, b""] == (3,)
 
@@ -407,8 +407,8 @@ def test_another_address_takes_the_place_of_the_one_that_was_announced() -> None
     (row,) = old.addresses.values()
     b.hear(InterfaceState, {"Tunnel0": evolve(old, addresses={parse_address("10.0.0.77"): row})})
     settle(world, 1, hub, a, b)
-    assert Prefix.host(parse_address("10.0.0.77")) in a.table(RouteOffered)
-    assert before not in a.table(RouteOffered)
+    assert Prefix.host(parse_address("10.0.0.77")) in a.routes()
+    assert before not in a.routes()
 
 
 def test_the_hub_gives_the_same_address_again_though_a_clone_borrows_it() -> None:

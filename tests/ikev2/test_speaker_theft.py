@@ -37,7 +37,6 @@ from stack.esp import Selector
 from stack.events import (
     AddressOffered,
     BindingOffered,
-    RouteOffered,
     SaKey,
     SaUnknown,
     SaWanted,
@@ -329,7 +328,7 @@ def hub_and_two() -> tuple[World, Node, Node, Node]:
 
 
 def via(hub: Node, prefix: str) -> str:
-    route = hub.table(RouteOffered).get(P(prefix))
+    route = hub.routes().get(P(prefix))
     return route.vias[0].interface if route is not None else ""
 
 
@@ -562,4 +561,4 @@ def test_nobody_announces_where_another_tunnel_s_far_end_is(prefix: str, taken: 
     world.run(1)
     assert bool(via(hub, prefix)) is taken
     hub.interface("Virtual-Access1", "10.0.0.1/32", vrf="red")
-    assert P(prefix) in hub.table(RouteOffered, "red")
+    assert P(prefix) in hub.routes("red")

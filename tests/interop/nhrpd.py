@@ -35,7 +35,7 @@ _LOG = (
 )
 
 _DAEMON = (
-    "ip netns exec {name} /usr/lib/frr/{daemon} -N {name} -A 127.0.0.1 -P 0 -f {config} -i {run}/{daemon}.pid "
+    "ip netns exec {name} /usr/lib/frr/{daemon} -N {name} -A 127.0.0.1 -P 0 -f {run}/{daemon}.conf -i {run}/{daemon}.pid "
     ">>{run}/{daemon}.log 2>&1 & for n in $(seq 200); do [ -S {run}/{daemon}.vty ] && break; sleep 0.05; done; "
     "[ -S {run}/{daemon}.vty ]"
 )
@@ -102,7 +102,8 @@ class Nhrpd:
     def _daemon(self, daemon: str, text: str) -> None:
         config = self._folder / f"{self.name}.{daemon}.conf"
         config.write_text(_OPTIONS + text)
-        self._sh(_DAEMON.format(name=self.name, daemon=daemon, config=config, run=self.run))
+        self._sh(f"cp {config} {self.run}/{daemon}.conf")  # where the user frr may read it
+        self._sh(_DAEMON.format(name=self.name, daemon=daemon, run=self.run))
 
     def kill(self) -> None:
         """It is gone without a word, and its tunnel with it."""

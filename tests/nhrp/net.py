@@ -601,15 +601,21 @@ class World:
             box.used.add((vrf, prefix))
             if leaf.kind in (LeafKind.RECEIVE, LeafKind.ATTACHED):
                 return path
-            step = self._forward(box, vrf, leaf.next_hop, leaf.labels, ingress, octets)
+            step = self._forward(box, vrf, leaf.next_hop, leaf.labels, ingress, octets, path)
             if isinstance(step, str):
                 return [*path, step]
             box, vrf, ingress = step
-            path.append(box.name)
         return [*path, "loop"]
 
     def _forward(
-        self, box: Box, vrf: str, next_hop: int, labels: tuple[int, ...], ingress: Ingress | None, octets: bytes
+        self,
+        box: Box,
+        vrf: str,
+        next_hop: int,
+        labels: tuple[int, ...],
+        ingress: Ingress | None,
+        octets: bytes,
+        path: list[str],
     ) -> tuple[Box, str, Ingress] | str:
         hop = box.tables.nexthops.get(next_hop)
         if hop is None or hop.adjacency is None or hop.reason:
@@ -627,6 +633,7 @@ class World:
         interface = far.tables.interfaces.get(name)
         if interface is None:
             return "not taken"
+        path.append(far.name)
         stack = (*hop.labels, *labels)
         came = Ingress(name, interface.vrf, box.nbma, in_label=stack[0] if stack else None)
         if not stack:
@@ -638,7 +645,7 @@ class World:
             return "label scope"
         if nhlfe.operation is Operation.POP_LOOKUP:
             return (far, nhlfe.vrf, came)
-        return self._forward(far, nhlfe.vrf, nhlfe.next_hop, nhlfe.out_labels, came, octets)
+        return self._forward(far, nhlfe.vrf, nhlfe.next_hop, nhlfe.out_labels, came, octets, path)
 
     def _hairpin(self, box: Box, vrf: str, ingress: Ingress | None, egress: str, octets: bytes) -> None:
         if ingress is None:

@@ -195,18 +195,17 @@ def test_V07_a_label_of_no_vrf_is_not_the_default_table_s() -> None:
     assert sent.kind is REQUEST  # the inside VRF is the default one
     net.hub.vrf("A", "I")
     net.hub.loopback("Loopback9", "10.9.0.1/32")
-    template = net.hub.tables.interfaces.get("Virtual-Access1")
-    assert template is not None
     net.hub.tunnel("Tunnel9", "172.16.1.1", "10.0.0.1/32", vrf="I", mpls=True, protection="default")
     net.hub.configure("Tunnel9")
     before = len(net.world.wire)
-    net.world.forge(net.hub, "Tunnel9", "172.16.1.1", request(label, destination="10.0.0.12"))
+    stranger = request(label, destination="10.0.0.12", source=a("10.0.0.66"))
+    net.world.forge(net.hub, "Tunnel9", "172.16.1.1", stranger)
     assert transit.node.counters["refused: context label of no VRF"] == 1
     assert [packet.cies[0].code for _, _, packet in net.world.wire[before:]] == [CieCode.PROHIBITED]
 
 
 def test_a_swapped_label_that_leads_out_of_the_network(net: Flex) -> None:
-    net.hub.tunnel("Ethernet0/8", "198.51.100.9", "198.51.100.1/24", mpls=True, network_id=0)
+    net.hub.tunnel("Ethernet0/8", "203.0.113.9", "198.51.100.1/24", mpls=True, network_id=0)
     net.hub.route("198.51.100.9/32", interface="Ethernet0/8", owner="static")
     label = swapping(net, via="198.51.100.9")
     nak(net, request(label), CieCode.PROHIBITED, "out of the network")

@@ -308,10 +308,11 @@ class Engine:
 
     def _endpoints_offered(self, delta: Delta, now: float) -> None:
         for (tunnel, overlay), row in delta.rows.items():
-            before = self.endpoints.transport(tunnel, overlay)
+            name, before = self._tunnel_name(tunnel), self.endpoints.transport(tunnel, overlay)
+            if before is not None:
+                self._dirty.sas.add(SaKey(name, before))  # who claims it, and needs it, is another now
             if not self.endpoints.claim(delta.owner, tunnel, overlay, row.transport if row else None, now):
                 continue
-            name = self._tunnel_name(tunnel)
             self._dirty.receptions.add(name)
             self._dirty.keys.add(AdjacencyKey(name, overlay))
             for transport in (before, self.endpoints.transport(tunnel, overlay)):
@@ -686,12 +687,18 @@ class Engine:
 
     def _sa_request(self, key: SaKey) -> Any:
         found = self._ends(key.interface)
-        if found is None or (key.remote and key.remote not in self._transports(key.interface)):
+        if found is None or (key.remote and not self._is_needed(key)):
             return None
         return found.request(key)
 
-    def _transports(self, name: str) -> Mapping[bytes, object]:
-        return self.endpoints.places(L3VPN_TUNNEL if name == self.l3vpn_tunnel() else name)
+    def _is_needed(self, key: SaKey) -> bool:
+        """Whether somebody needs the way to an endpoint of a multipoint tunnel (see EndpointRow)."""
+        claimed = L3VPN_TUNNEL if key.interface == self.l3vpn_tunnel() else key.interface
+        owners = self.rows.by_owner(EndpointOffered).values()
+        rows = (
+            held.get((claimed, overlay)) for overlay in self.endpoints.behind(claimed, key.remote) for held in owners
+        )
+        return any(row is not None and row.wanted and row.transport == key.remote for row in rows)
 
     def _wants(self) -> list[Output]:
         """Transport addresses whose way we must know, and the next hops of the routes that the host gets a copy of: a next

@@ -309,6 +309,26 @@ def test_show_ip_cef_of_the_far_end_itself(given: tuple[int, ...] | None) -> Non
     assert shown("show ip cef 198.51.100.5").value["remote-labels"] == []
 
 
+def test_show_ip_cef_of_one_of_many_behind_a_multipoint_tunnel() -> None:
+    rig = world()
+    rig.give(
+        interface("Tunnel9", InterfaceKind.TUNNEL, mpls=True),
+        link("Tunnel9"),
+        neighbour("Tunnel9", "10.9.0.2", transport="203.0.113.9"),
+        route("10.9.0.2/32", via(interface="Tunnel9")),
+    )
+    key = AdjacencyKey("Tunnel9", A("10.9.0.2"))
+    rig.tables.revoke("tunnel")
+    outer = rig.tables.adjacencies.writer("tunnel")
+    outer.put(key, Adjacency(key, AdjacencyKind.GRE, True, 1472, destination=A("203.0.113.9")))
+    answer = shown("show ip cef 10.9.0.2", rig)
+    assert nameless(answer.text).splitlines()[-3:] == [
+        "   MPLS short path extensions: MOI flags = 0x1 label implicit-null",
+        "   attached to Tunnel9, adjacency IP midchain out of Tunnel9, addr 10.9.0.2 X",
+        "  output chain: IP midchain out of Tunnel9, addr 10.9.0.2 X IP adj out of Ethernet0/0, addr 172.20.4.2 X",
+    ]
+
+
 def test_shortcuts_of_nhrp_in_routes_and_in_cef() -> None:
     """An H route where nobody else has one, a next hop override (`%`) where somebody has."""
     rig = world()
