@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "load"))
 
 from flexvpn_load import ASN, PER_VRF, VRFS, Spokes, prepare
 from ikev2_handshakes import cpu_ns
-from ipsec_tunnels import memory, size
+from ipsec_tunnels import memory
 
 from stack.addr import parse_address
 from stack.lab.namespace import World
@@ -204,6 +204,13 @@ TABLES = (
 )
 
 
+def size(value: Any) -> int:
+    """How many there are of whatever is listed, at any depth."""
+    if isinstance(value, dict):
+        return sum(map(size, value.values()))
+    return len(value) + sum(map(size, value)) if isinstance(value, list) else 0
+
+
 class Run:
     def __init__(self, folder: Path, world: World, given: argparse.Namespace) -> None:
         from tests.interop.nodes import Node
@@ -265,7 +272,7 @@ class Run:
         return found
 
     def routes(self) -> int:
-        return sum(size(self.node.show(f"show ip route vrf cust{one}")) for one in (1, 2))
+        return sum(len(self.node.show(f"show ip route vrf cust{one}")) for one in (1, 2))
 
 
 def measure(count: int, given: argparse.Namespace) -> dict[str, Any]:

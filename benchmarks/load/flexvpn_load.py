@@ -58,7 +58,7 @@ _GRE_HEADER = 47
 _ADDRESS, _NETMASK, _SUBNET = 1, 2, 13
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
-_SESSION = Session()
+_SESSION = Session(ebgp=True)
 _TUN = "ov0"
 _STUCK = 20.0
 """Seconds without anybody being done after which it is given up."""

@@ -331,7 +331,8 @@ class Egress:
             own,
         )
         more: list[Extension] = []
-        if record.label is not None:
+        if record.label is not None and node.mpls(interface.name):
+            # Where labels are not taken none is told: the requester then stays on the way that it has.
             binding = MplsBinding(Role.REPLY, fec=(FecLabel(0, (record.label,)),), next_hop=(NextHopLabel(0),))
             more.append(mpls_extension(binding, node.config.oui))
         public = self.client.public_nbma(arrival.name, arrival.afi)

@@ -124,7 +124,6 @@ route-map gold permit 20
  set metric 70
  set tag 6
  set community 64510:70
- set extcommunity rt 64510:9 additive
 route-map iron permit 10
  match tag 778
 {maps}
@@ -194,7 +193,7 @@ ip route 10.20.0.1 255.255.255.255 Tunnel0
 def hub_text(*, limit: int = 50, originate: bool = True, default: bool = True, maps: str = "") -> str:
     return HUB_TEXT.format(
         limit=limit,
-        originate="default-information originate" if originate else "exit-address-family",
+        originate="default-information originate" if originate else "!",
         default="ip route vrf gold 0.0.0.0 0.0.0.0 Null0 tag 777" if default else "!",
         maps=maps,
     )

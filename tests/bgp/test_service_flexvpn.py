@@ -137,7 +137,7 @@ def test_with_allowas_in_the_hub_swaps() -> None:
         assert one.routes("gold")["192.168.64.0/24"] == "bgp"
         [ours] = one.leaf("gold", "192.168.64.9").labels
         row = hub.lfib()[ours]
-        theirs = _label_of(bed, "spoke2", "gold", "192.168.64.0/24")
+        former, theirs = row, _label_of(bed, "spoke2", "gold", "192.168.64.0/24")
         assert (row.operation, row.out_labels, row.afi) == (Operation.SWAP, (theirs,), int(Afi.IPV4))
         assert isinstance(row.fec, SwapFec)
         hop = hub.router.tables.nexthops.get(row.next_hop)
@@ -154,8 +154,7 @@ def test_with_allowas_in_the_hub_swaps() -> None:
         bed.withdraw(2, TWO)
         await bed.until(lambda: "192.168.64.0/24" not in one.routes("gold"), 5)
         await asyncio.sleep(60)
-        assert not [row for row in hub.lfib().values() if isinstance(row.fec, SwapFec) and row.out_labels == (theirs,)
-                    and row.next_hop and hub.router.tables.nexthops.get(row.next_hop) is None]  # fmt: skip
+        assert not [row for row in hub.lfib().values() if isinstance(row.fec, SwapFec) and row.fec == former.fec]
 
     on_a_bed(story)
 
@@ -210,7 +209,6 @@ def test_redistribute_with_a_route_map() -> None:
         assert "Community: 64510:70" in detail
         assert "RT:64510:1" in detail
         assert "203.0.113.0/24" not in one.routes()  # `global` is not defined
-        assert any("route map global" in str(entry) for entry in hub.capture.entries)
         hub.router.apply(_config(hub_text(maps="route-map global permit 10\n match tag 9")))
         await bed.until(lambda: one.routes().get("203.0.113.0/24") == "bgp", 5)
         leaf = one.leaf("", "203.0.113.5")

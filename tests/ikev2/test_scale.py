@@ -202,7 +202,9 @@ class Hub:
             "virtual access": self.rows(AccessWanted),
             "interfaces": self.rows(InterfaceState),
             "adjacencies": self.rows(AdjacencyState),
-            "routes": self.rows(RouteSelected),
+            "routes": sum(
+                bool(selected.route.vias) for selected in self.router.bus.rows(RouteSelected)["routing"].values()
+            ),
             "tasks": len(asyncio.all_tasks()),
         }
 

@@ -30,7 +30,6 @@ from stack.events import (
     EndpointOffered,
     InterfaceKind,
     ProtectedRow,
-    RouteOffered,
     SaKey,
     SaMoved,
     SaState,
@@ -134,8 +133,9 @@ def test_it_all_vanishes_with_the_sa() -> None:
     spoke.hear(SaWanted, {SaKey("Tunnel0"): None})
     world.run(LINGER + 10)
     for node in (hub, spoke):
-        for topic in (AccessWanted, AddressOffered, RouteOffered, BindingOffered, EndpointOffered, SaState):
+        for topic in (AccessWanted, AddressOffered, BindingOffered, EndpointOffered, SaState):
             assert node.table(topic) == {}, topic
+        assert node.routes() == {}
         assert node.empty
     assert hub.snapshot().pools[0].used == 0
     assert len(hub.snapshot().pools[0].leases) == 1

@@ -10,7 +10,7 @@ from attrs import evolve
 from ikev2.config import Dpd
 from ikev2.engine.lifecycle import LINGER
 from stack.addr import Prefix, parse_address
-from stack.events import AccessWanted, AddressOffered, BindingOffered, RouteOffered, SaKey, SaSoft, SaWanted
+from stack.events import AccessWanted, AddressOffered, BindingOffered, SaKey, SaSoft, SaWanted
 from tests.ikev2.nodes import Node, World, psk, psk_config, together, two_ends
 from tests.ikev2.test_speaker_access import clone, make_hub, make_spoke
 
@@ -164,4 +164,5 @@ def test_a_hub_and_its_spokes_always_come_to_rest(seed: int) -> None:
     world.run(LINGER + 200)
     for node in (hub, *spokes):
         assert node.empty
-        assert not any(node.table(topic) for topic in (AccessWanted, RouteOffered, BindingOffered, AddressOffered))
+        assert not any(node.table(topic) for topic in (AccessWanted, BindingOffered, AddressOffered))
+        assert node.routes() == {}

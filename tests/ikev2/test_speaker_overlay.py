@@ -72,7 +72,7 @@ def test_multipoint_has_endpoints_and_next_hops() -> None:
     rows = overlay_rows(overlay, interface(point_to_point=False, mpls=False, vrf=""))
     assert rows == {
         Slot(RouteOffered, "", P("10.0.0.1/32")): Route(1, (Via(interface="Tunnel0"),), "static"),
-        Slot(EndpointOffered, "", ("Tunnel0", parse_address("10.0.0.1"))): EndpointRow(B),
+        Slot(EndpointOffered, "", ("Tunnel0", parse_address("10.0.0.1"))): EndpointRow(B, wanted=False),
         Slot(RouteOffered, "", P("10.8.0.0/16")): Route(
             1, (Via(address=parse_address("10.0.0.1"), interface="Tunnel0"),), "static"
         ),

@@ -100,7 +100,7 @@ def test_the_hub_crashes_and_its_spokes_keep_everything() -> None:
         n: r.description
         for n, r in before[AccessWanted].items()  # type: ignore[attr-defined]
     }
-    assert hub.routes() == before[RouteOffered]
+    assert hub.table(RouteOffered) == before[RouteOffered]
     assert hub.gaps == []
     assert len(hub.sad.inbound) == 3
 

@@ -47,7 +47,7 @@ def overlay(number: int) -> str:
     return f"10.0.0.{number}"
 
 
-def until(what: Callable[[], T], *, within: float = 15.0, why: Callable[[], str] = str) -> T:
+def until(what: Callable[[], T], *, within: float = 30.0, why: Callable[[], str] = str) -> T:
     """The first true answer of `what`. `why`: what to say if there is none."""
     end = time.monotonic() + within
     while not (answer := what()):

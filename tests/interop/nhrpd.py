@@ -151,7 +151,7 @@ class Nhrpd:
         command = f"ip netns exec {self.name} ping -c {count} -i 0.2 -W 1 -I {source} {destination}"
         return ttls(self.uml.run(command, check=False))
 
-    def until_ttl(self, destination: str, ttl: int, *, within: float = 15.0) -> None:
+    def until_ttl(self, destination: str, ttl: int, *, within: float = 30.0) -> None:
         """Pings until an answer has come with that TTL."""
         until(lambda: self.pings(destination) == [ttl], within=within, why=self.log)
 

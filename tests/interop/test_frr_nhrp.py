@@ -74,7 +74,7 @@ class Dmvpn:
     def by_hub(self, destination: str) -> None:
         assert self.ttls(destination) == [self.far[destination]]
 
-    def until_direct(self, destination: str, *, within: float = 15.0) -> None:
+    def until_direct(self, destination: str, *, within: float = 30.0) -> None:
         until(lambda: self.ttls(destination) == [self.far[destination] + 1], within=within, why=self.why)
 
     def stays_direct(self, destination: str) -> None:

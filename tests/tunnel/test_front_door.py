@@ -17,6 +17,8 @@ from stack.addr import parse_address
 from stack.events import AdjacencyKey, AdjacencyState, LinkState, TunnelState
 from stack.tables.fib import LeafKind
 from stack.testing import run
+from tests.scenario.beds import BOTH, described, reaches, seen
+from tests.scenario.beds import play as on_a_bed
 from tests.scenario.memory import Net
 
 PAIRS = (("GREEN", "RED", 1), ("YELLOW", "BLUE", 2))
@@ -183,3 +185,39 @@ def test_the_loop_of_a_tunnel_in_its_own_inside_vrf_is_refused() -> None:
         assert net.routers["pe1"].bus.rows(LinkState)["tunnel"]["Tunnel1"].up
 
     play(story)
+
+
+SCENARIO = described(
+    {f"pe{number}": text(number) for number in (1, 2)},
+    {
+        **{f"core{n}": (f"pe1 Ethernet0/{n}", f"pe2 Ethernet0/{n}") for n in (0, 1)},
+        **{
+            f"{inner}{number}": (f"pe{number} Ethernet1/{index - 1}", f"{inner.lower()}{number} eth0")
+            for inner, _, index in PAIRS
+            for number in (1, 2)
+        },
+    },
+    {
+        f"{inner.lower()}{number}": [f"10.1.{number}.10/24", f"10.1.{number}.1"]
+        for inner, _, _ in PAIRS
+        for number in (1, 2)
+    },
+)
+
+
+@BOTH
+def test_real_packets_in_both_worlds(backend: str) -> None:
+    """The interfaces of the transport VRFs are ours: nothing of the kernel's knows these addresses but the host ports."""
+
+    async def story(bed: Any) -> None:
+        for size, host in ((101, "green1"), (102, "yellow1"), (1403, "green2"), (2504, "yellow2")):
+            await reaches(bed, host, "10.1.1.10" if host.endswith("2") else "10.1.2.10", size=size)
+        sizes = {
+            name: {frame.echo for frame in seen(bed, name) if frame.gre == 0x0800} - {None}
+            for name in ("core0", "core1")
+        }
+        assert {101, 1403} <= sizes["core0"]
+        assert 102 in sizes["core1"]
+        assert not sizes["core0"] & sizes["core1"]
+
+    on_a_bed(backend, SCENARIO, story)

@@ -93,6 +93,8 @@ class Engine:
     _dirty: dict[str, dict[Prefix, None]] = field(factory=dict)
     _derived: dict[Derived, set[str]] = field(factory=dict)
     _asked: set[Node] = field(factory=set)
+    _neighbours: set[AdjacencyKey] = field(factory=set)
+    """What stands in AdjacencyWanted."""
     _leaving: set[str] = field(factory=set)
     _shut: dict[str, set[Prefix]] = field(factory=dict)
     """H routes that are closed, by VRF: what becomes of them rests on the less specific route. Judged again each time; few."""
@@ -527,14 +529,19 @@ class Engine:
             outputs.append(Publish(NextHopState, rows))
 
     def _want_adjacencies(self, outputs: list[Output]) -> None:
-        """Neighbours are wanted while a next hop in use leads to them."""
+        """Neighbours are wanted while a next hop in use leads to them. One that is only looked at anew stays wanted: whoever
+        answers each row would be asked for ever."""
         if not self.resolver.changed_wants:
             return
-        rows: dict[AdjacencyKey, bool | None] = {
-            key: True if self.resolver.wanted_adjacency(key) else None for key in self.resolver.changed_wants
-        }
+        rows: dict[AdjacencyKey, bool | None] = {}
+        for key in self.resolver.changed_wants:
+            wanted = self.resolver.wanted_adjacency(key)
+            if wanted != (key in self._neighbours):
+                rows[key] = wanted or None
+                (self._neighbours.add if wanted else self._neighbours.discard)(key)
         self.resolver.changed_wants.clear()
-        outputs.append(Publish(AdjacencyWanted, rows))
+        if rows:
+            outputs.append(Publish(AdjacencyWanted, rows))
 
     # --- after a restart --------------------------------------------------------------------------------------------------
 
