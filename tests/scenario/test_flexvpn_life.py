@@ -190,8 +190,7 @@ def test_V06_a_route_target_taken_away_takes_the_shortcut_with_it(folder: Path) 
 
 
 def test_a_spoke_without_labels_in_nhrp_stays_on_the_hub(folder: Path) -> None:
-    """`mpls nhrp` is missing where the far spoke's tunnels to others come from: traffic of a VRF never goes straight, and none is
-    lost."""
+    """`mpls nhrp` is missing in what the far spoke's tunnels are made of: a VRF's traffic stays on the hub, and none is lost."""
 
     async def story(bed: Bed) -> None:
         for _ in range(40):
@@ -274,6 +273,7 @@ def test_E04_clear_packets_for_a_protected_shortcut_are_dropped(folder: Path) ->
             bed.world.node("internet").ip.send_raw(ip_packet(source, FAR, 47, gre))
         await asyncio.sleep(0.1)
         assert refused(bed, "spoke2") - before == 2
+        bed.forget()  # ours
 
     play(folder, "access", "printed", story)
 
