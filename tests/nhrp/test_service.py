@@ -83,7 +83,7 @@ def test_registration_makes_endpoints_of_the_hub() -> None:
     told(story)
 
 
-def test_clear_purges_what_others_believe() -> None:
+def test_N09_clear_purges_what_others_believe() -> None:
     """spoke2 forgets whom it answered: spoke1 hears of it, and takes the way by the hub until it is redirected again."""
 
     async def story(net: Cloud) -> None:
@@ -98,7 +98,7 @@ def test_clear_purges_what_others_believe() -> None:
     told(story)
 
 
-def test_stopping_purges_what_others_believe() -> None:
+def test_N09_stopping_purges_what_others_believe() -> None:
     async def story(net: Cloud) -> None:
         await shortcut(net)
         await net.routers.pop("spoke2").stop()

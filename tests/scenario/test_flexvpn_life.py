@@ -190,7 +190,7 @@ def test_V06_a_route_target_taken_away_takes_the_shortcut_with_it(folder: Path) 
 
 
 def test_a_spoke_without_labels_in_nhrp_stays_on_the_hub(folder: Path) -> None:
-    """`mpls nhrp` is missing in what the far spoke's tunnels are made of: a VRF's traffic stays on the hub, and none is lost."""
+    """`mpls nhrp` is missing in what the far spoke's tunnels are made of: a VRF stays on the hub, and no packet is lost."""
 
     async def story(bed: Bed) -> None:
         for _ in range(40):
