@@ -260,6 +260,7 @@ class Run:
     def state(self) -> dict[str, int]:
         found = {command: size(self.node.show(command)) for command in TABLES}
         found["show bus"] = sum(row["rows"] for row in self.node.show("show bus")["topics"])
+        found["show ip local pool"] = sum(pool["in-use"] for pool in self.node.show("show ip local pool"))
         stats = self.node.show("show crypto ikev2 stats")
         found |= {name: stats[name] for name in ("ike-sas", "child-sas", "half-open")}
         return found

@@ -43,6 +43,9 @@ __all__ = [
 RETRIES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds between a request and the next one with the same id; after the last the resolution is given up."""
 
+HURRIED, HURRY = 64, 0.2
+"""Questions that are asked again soon after a tunnel has come up, and how many seconds after; the others have their time."""
+
 GIVE_UP = sum(RETRIES)
 
 REQUEST_RATE, INDICATION_RATE = 100.0, 200.0
@@ -208,6 +211,7 @@ class Requester:
         entry.context = _context(way) if entry.context is not None else None
         node.timers.set(("shortcut-ask", entry.number), node.now + RETRIES[entry.tries])
         entry.tries += 1
+        entry.asked = node.now
         packet = self._request(entry)
         if packet is None:
             entry.reason = f"no address of ours on {way.interface}, or nobody to ask"
@@ -240,6 +244,16 @@ class Requester:
         entry = self.shortcuts.entries.get(number)
         if entry is not None and entry.state is State.PENDING:
             self._ask(entry)
+
+    def tunnel_up(self, interface: str) -> None:
+        """A tunnel of the network can be used now. An egress that we have called sends its answer as soon as its end is there,
+        which may be before ours can take it: what has not been answered soon is asked again, and not after a second only."""
+        network, left = self.node.network(interface), HURRIED
+        for entry in self.shortcuts.requests.values():
+            if entry.state is State.PENDING and entry.tries == 1 and entry.network == network and left:
+                left -= 1
+                due = entry.asked + RETRIES[0]
+                self.node.timers.set(("shortcut-ask", entry.number), min(due, self.node.now + HURRY))
 
     def renew(self, entries: list[Entry]) -> None:
         """Packets take these shortcuts: ask again in time."""

@@ -105,6 +105,7 @@ class Entry:
     request_id: int = 0
     state: State = State.PENDING
     tries: int = 0
+    asked: float = 0.0
     renews: Entry | None = None
     renewed_by: Entry | None = None
     answer: Answer | None = None

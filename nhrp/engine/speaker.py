@@ -248,6 +248,7 @@ class Speaker:
             self.reach.adjacency_changed(key)
             if usable and (before is None or not before.usable):
                 self.client.adjacency_changed(key.interface)
+                self.requester.tunnel_up(key.interface)
 
     def _sas(self, delta: Delta) -> None:
         for key, row in delta.rows.items():

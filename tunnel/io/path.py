@@ -61,6 +61,7 @@ _MARTIANS6 = (Prefix.parse("::/127"), Prefix.parse("::ffff:0:0/96"))
 
 
 class Outer(Protocol):
+    def again(self, octets: bytes, arrival: Arrival) -> bool: ...
     def takes(self, packet: bytes, arrival: Arrival) -> bytes | None: ...
 
 

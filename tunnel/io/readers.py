@@ -45,7 +45,7 @@ _GRE = Struct(">B11xQII")
 _GRE_LABEL_IPV4 = Struct(">B11xQIIIIIII")
 _LABEL_IPV4 = Struct(">IIIIII")
 _WORD = Struct(">I")
-_GRE_MPLS, _GRE_KEY_MPLS, _GRE_IPV4, _GRE_IPV6 = 0x8847, 0x20008847, 0x0800, 0x86DD
+_GRE_MPLS, _GRE_KEY_MPLS, _GRE_IPV4, _GRE_IPV6, _KEYED = 0x8847, 0x20008847, 0x0800, 0x86DD, 0x2000
 _ND = range(133, 138)
 
 _ODD4 = frozenset((0, 127, *range(224, 256)))
@@ -219,7 +219,9 @@ class Reader(ABC):
         """An IP packet of an attachment, copied from the slot at `base`, or the many that its sender's hardware would
         have made of it."""
         if vnet is None or not (vnet.flags & 1 or vnet.kind):
-            self.path.ip(payload, arrival)
+            outer = self.path.outer.get(arrival.vrf)
+            if outer is None or not outer.again(payload, arrival):
+                self.path.ip(payload, arrival)
             return
         four = bool(payload) and payload[0] >> 4 == 4
         packet = self.path.checked4(payload, arrival) if four else self.path.checked6(payload, arrival)
@@ -578,8 +580,8 @@ class GreReader(Reader):
             peer = self.peers.get(addresses)
             if peer is not None and first == 0x45:
                 at, inlet = 24, peer.plain
-                if gre == _GRE_KEY_MPLS:
-                    at, inlet = 28, peer.keyed.get(key)
+                if gre >> 16 == _KEYED:
+                    at, inlet, gre = 28, peer.keyed.get(key), gre & 0xFFFF
                 if inlet is not None and self.inside(gre, base + at, base + count, inlet):
                     inlet.tally[0] += 1
                     inlet.tally[1] += count - at
@@ -591,7 +593,7 @@ class GreReader(Reader):
         self.tunnels.gre(octets, self.vrf)
 
     def inside(self, gre: int, at: int, end: int, inlet: Inlet) -> bool:
-        if gre in (_GRE_MPLS, _GRE_KEY_MPLS):
+        if gre == _GRE_MPLS:
             return inlet.mpls and self.label(at, end, inlet)
         if gre == _GRE_IPV4:
             return inlet.ip and self.ipv4(at, end, self.path.flows(inlet, inlet.vrf), 255)

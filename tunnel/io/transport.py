@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
+from struct import Struct
+from typing import Any
 
 from attrs import define, field
 
@@ -24,7 +26,7 @@ from tunnel.io.reassembly import Reassembly
 from tunnel.io.rewrite import GRE, MPLS_IN_IP
 from tunnel.io.sealing import ESP, UDP
 
-__all__ = ["MAX_NESTED", "MAX_OUTER", "NAT_PORT", "OuterIn", "OuterOut", "Transport"]
+__all__ = ["MAX_KNOWN", "MAX_NESTED", "MAX_OUTER", "NAT_PORT", "OuterIn", "OuterOut", "Transport"]
 
 MAX_OUTER = 1024
 """Outer packets that wait for a reader."""
@@ -32,11 +34,15 @@ MAX_OUTER = 1024
 MAX_NESTED = 3
 """A tunnel in a VRF, which is reached by a tunnel in another VRF, and so on."""
 
+MAX_KNOWN = 4096
+"""Pairs of addresses whose packets need not be looked at by the whole path. When full, all must be again."""
+
 NAT_PORT = 4500
 """Of IKE and ESP in UDP (RFC 3948 2)."""
 
 _FRAGMENT = 0x3FFF
 _MARKER = bytes(4)
+_WORDS = Struct(">IIIII").unpack_from
 
 Later = Callable[[Callable[[], None]], object]
 """Have something called on the loop's next turn."""
@@ -161,12 +167,32 @@ class Transport:
     ports: dict[int, OuterIn] = field(init=False)
     """By IP protocol; UDP's has ESP in it."""
     heard: frozenset[int] = frozenset()
+    _known: dict[bytes, Any] = field(init=False)
+    """(protocol, source, destination) of packets that the whole path has led here: forgotten as any flow is."""
     _pieces: Reassembly = field(factory=Reassembly, init=False)
 
     def __attrs_post_init__(self) -> None:
         names = {GRE: "gre", MPLS_IN_IP: "mpls-in-ip", ESP: "esp", UDP: "esp in udp"}
         self.out = OuterOut(self.path, self.vrf)
         self.ports = {number: OuterIn(f"{name} in VRF {self.vrf}", self.later) for number, name in names.items()}
+        fib = self.path.tables.fib.get(self.vrf)
+        flows = Flows(self.vrf, fib, fib.generation if fib is not None else 0)
+        self.path.inlets[self.out.name].flows["\0in"] = flows
+        self._known = flows.six
+
+    def again(self, octets: bytes, arrival: Arrival) -> bool:
+        """Whether that is the next packet of those that `takes` has taken, whole and sound, and has been taken too."""
+        if octets[0:1] != b"\x45" or octets[9:10] + octets[12:20] not in self._known:
+            return False
+        first, second, _, _, _ = words = _WORDS(octets)
+        size, protocol = first & 0xFFFF, octets[9]
+        if not 20 <= size <= len(octets) or second & _FRAGMENT or sum(words) % 0xFFFF or arrival.inlet.tunnel:
+            return False
+        if protocol == UDP and not _is_esp(octets):
+            return False
+        if not self.ports[protocol].push(octets[:size]):
+            self.path.drop(Drop.QUEUE_FULL, arrival)
+        return True
 
     def takes(self, packet: bytes, arrival: Arrival) -> bytes | None:
         """None: an IPv4 packet for an address of ours in this VRF is a tunnel's, and has been taken (or dropped and counted).
@@ -188,6 +214,9 @@ class Transport:
             packet = whole
         if protocol == UDP and not _is_esp(packet):
             return packet
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[packet[9:10] + packet[12:20]] = None
         if not self.ports[protocol].push(packet):
             self.path.drop(Drop.QUEUE_FULL, arrival)
         return None

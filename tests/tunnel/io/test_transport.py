@@ -287,6 +287,27 @@ def test_T01_T02_what_a_tunnel_refuses_it_refuses_in_a_vrf_too(world):
     assert world.dropped() == dict.fromkeys(refused, 1)
 
 
+def test_what_came_once_is_not_believed_for_ever(world):
+    """The pair of addresses is remembered; header, length, fragments and whether the address is ours are looked at anew."""
+    good = outer(inside(T5))
+    for _ in range(3):
+        assert list(world.arrive(T5, good)) == [E1]
+    broken = bytearray(good)
+    broken[10] ^= 1
+    assert world.arrive(T5, bytes(broken), good[:30], good[:5]) == {}
+    assert world.dropped() == {Drop.CHECKSUM: 1, Drop.MALFORMED: 2}
+    assert world.arrive(T5, good + bytes(9)), "padding of the link"
+    parts = cut(outer(inside(T5, size=700)), 576)
+    assert len(world.arrive(T5, *parts)[E1]) == 1
+    world.route(CUST1, "10.1.0.1/32", LeafKind.DISCARD)
+    assert E1 not in world.arrive(T5, good)
+    assert world.dropped()[Drop.DISCARD] == 1
+    world.route(CUST1, "10.1.0.1/32", LeafKind.RECEIVE)
+    world.w["receptions"].remove(T5)
+    assert world.arrive(T5, good) == {}
+    assert world.dropped()[Drop.NESTED] == 1, "no tunnel travels here any more"
+
+
 def test_our_own_address_as_source_is_a_martian(world):
     assert world.arrive(T5, outer(inside(T5), source=OURS)) == {}
     assert world.dropped() == {Drop.MARTIAN: 1}
