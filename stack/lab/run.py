@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,22 +146,49 @@ def _conduct(
         from stack.lab.netns import be_root
 
         be_root()
-    rows: list[Row] = []
     with TemporaryDirectory(prefix="labelspan-lab-") as folder:
         prepared = prepare(scenario, Path(folder))
+        conducts: dict[str, Conduct] = {}
         for name in _chosen(scenario, variant, alone=sabotage is not None or keep or capture is not None):
             chosen = scenario.variant(name) if name else scenario
             if name:
-                announce(chosen.title)
-            rows += _conduct_one(
-                Conduct(chosen, None, sabotage, prepared),  # type: ignore[arg-type]  # its testbed comes next
-                backend,
-                capture,
-                partial(_report_of, report, name),
-                name,
-                keep=keep,
-            )
+                announce(f"{name}: {chosen.title}")
+            conducts[name] = Conduct(chosen, None, sabotage, prepared)  # type: ignore[arg-type]  # its testbed comes next
+        rows = _all_rows(conducts, backend, capture, report, keep=keep)
     return Verdict(scenario.name, scenario.title, backend, why, tuple(rows), time.monotonic() - started)
+
+
+def _all_rows(
+    conducts: Mapping[str, Conduct], backend: str, capture: CaptureFolder | None, report: Report, *, keep: bool
+) -> list[Row]:
+    """Of every variant. Real ones run beside each other, for they mostly wait; in memory each has a clock of its own."""
+    if backend == "memory":
+        from stack.lab.memory import MemoryTestbed
+        from stack.testing import run
+
+        found = [
+            run(_rows(one, MemoryTestbed, capture, partial(_report_of, report, name), keep=False), strict=False)
+            for name, one in conducts.items()
+        ]
+    else:
+        found = asyncio.run(_beside(conducts, capture, report, keep=keep))
+    return [_of_variant(row, name) for name, rows in zip(conducts, found, strict=True) for row in rows]
+
+
+async def _beside(
+    conducts: Mapping[str, Conduct], capture: CaptureFolder | None, report: Report, *, keep: bool
+) -> list[tuple[Row, ...]]:
+    from stack.lab.netns import NetnsTestbed
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_rows(one, NetnsTestbed, capture, partial(_report_of, report, name), keep=keep))
+                for name, one in conducts.items()
+            ]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # one says enough of what they all lack
+    return [task.result() for task in tasks]
 
 
 def _chosen(scenario: Scenario, variant: str | None, *, alone: bool) -> tuple[str, ...]:
@@ -172,21 +199,6 @@ def _chosen(scenario: Scenario, variant: str | None, *, alone: bool) -> tuple[st
             raise ScenarioError(f"there is no variant {variant!r}; there are: {', '.join(scenario.variants) or 'none'}")
         return (variant,)
     return ("",) if alone else ("", *scenario.variants)
-
-
-def _conduct_one(
-    conduct: Conduct, backend: str, capture: CaptureFolder | None, report: Report, variant: str, *, keep: bool
-) -> list[Row]:
-    if backend == "memory":
-        from stack.lab.memory import MemoryTestbed
-        from stack.testing import run
-
-        rows = run(_rows(conduct, MemoryTestbed, capture, report, keep=False), strict=False)
-    else:
-        from stack.lab.netns import NetnsTestbed
-
-        rows = asyncio.run(_rows(conduct, NetnsTestbed, capture, report, keep=keep))
-    return [_of_variant(row, variant) for row in rows]
 
 
 def _report_of(report: Report, variant: str, row: Row) -> None:

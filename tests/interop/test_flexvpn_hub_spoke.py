@@ -210,7 +210,8 @@ def settled(network: Network) -> Network:
 
 
 def prefixes(rows: Any) -> set[str]:
-    return {row["prefix"] for row in rows}
+    """Of routes that lead somewhere: what nobody holds of an address pool is discarded."""
+    return {row["prefix"] for row in rows if any(one["vias"] for one in row["candidates"])}
 
 
 def route(node: Node, prefix: str) -> dict[str, Any]:

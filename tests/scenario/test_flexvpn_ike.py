@@ -126,7 +126,7 @@ def routes(net: Net, name: str) -> dict[str, set[str]]:
     return {
         row["prefix"]: {via["interface"] for one in row["candidates"] for via in one["vias"]}
         for row in net.show(name, "show ip route")
-        if row["selected"] == "ikev2"
+        if row["selected"] == "ikev2" and any(one["vias"] for one in row["candidates"])
     }
 
 

@@ -152,7 +152,7 @@ def test_S01_a_service_of_a_spoke_is_killed_while_packets_go_straight(service: s
 
 def test_N09_purge_a_prefix_goes_and_the_near_spoke_hears_of_it(folder: Path) -> None:
     """The far spoke's port goes down: what it has answered is no longer so, and it says so before the holding time is over."""
-    hold = [(" ip nhrp holdtime 5\n", " ip nhrp holdtime 600\n")]
+    hold = [(" ip nhrp holdtime 3\n", " ip nhrp holdtime 600\n")]
 
     async def story(bed: Bed) -> None:
         await straight(bed)
@@ -173,7 +173,7 @@ async def _unlabelled(bed: Bed) -> bool:
 
 def test_V06_a_route_target_taken_away_takes_the_shortcut_with_it(folder: Path) -> None:
     """cust1 of the near spoke no longer imports what the hub exports: no packet of it may go on to the far spoke."""
-    hold = [(" ip nhrp holdtime 5\n", " ip nhrp holdtime 600\n")]
+    hold = [(" ip nhrp holdtime 3\n", " ip nhrp holdtime 600\n")]
 
     async def story(bed: Bed) -> None:
         await straight(bed)

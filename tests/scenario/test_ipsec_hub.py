@@ -204,7 +204,7 @@ class Hub(Net):
         rows = {topic: bus.rows(topic).get("ikev2", {}) for topic in (RouteOffered, AddressOffered, BindingOffered)}
         access = bus.rows(AccessWanted).get("ikev2", {})
         return {
-            "routes": sorted(str(prefix) for prefix in rows[RouteOffered]),
+            "routes": sorted(str(prefix) for prefix, route in rows[RouteOffered].items() if route.vias),
             "addresses": sorted(format_address(address) for _, address in rows[AddressOffered]),
             "implicit null": sorted(str(key[1]) for key, labels in rows[BindingOffered].items() if labels == (3,)),
             "access": sorted(access),

@@ -15,7 +15,7 @@ from stack.lab.run import EXIT_RED, EXIT_WRONG, run_lab
 from stack.lab.scenario import ScenarioError, load
 from tests.conftest import require_root
 
-LABS = {name: load(name) for name in ("ipsec", "mgre")}
+LABS = {name: load(name) for name in ("flexvpn", "ipsec", "mgre")}
 MGRE = LABS["mgre"]
 
 
@@ -30,7 +30,8 @@ def verdict(capsys: pytest.CaptureFixture[str], lab: str = "mgre", **named: Any)
 def test_a_lab_in_memory(lab: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, rows, printed = verdict(capsys, lab, backend="memory")
     assert code == 0, printed
-    assert list(rows) == [check.name for check in LABS[lab].checks]
+    names = [check.name for check in LABS[lab].checks]
+    assert list(rows) == [*names, *(f"{variant}: {name}" for variant in LABS[lab].variants for name in names)]
 
 
 @pytest.mark.parametrize("lab", LABS)
@@ -43,7 +44,7 @@ def test_the_same_seed_gives_the_same_verdict_whatever_the_hash_seed(lab: str) -
             command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60
         )
         verdicts.append(json.loads(done.stdout)["rows"])
-    assert len(verdicts[0]) == len(LABS[lab].checks)
+    assert len(verdicts[0]) == len(LABS[lab].checks) * (1 + len(LABS[lab].variants))
     assert verdicts[0] == verdicts[1]
 
 
