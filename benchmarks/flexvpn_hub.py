@@ -1,6 +1,6 @@
 """A FlexVPN hub with 2,000 spokes, each with 4 VRF routes (2 VRFs, 2 prefixes), in one process on one core.
 
-    python benchmarks/flexvpn_hub.py [--spokes 100,500,2000] [--window 16] [--advertise] [--abrupt] [--json]
+    python benchmarks/flexvpn_hub.py [--spokes 100,500,2000] [--window 64] [--advertise] [--abrupt] [--json]
 
 Root. Two namespaces and a cable. The hub is `labelspan run` on core 0, with the document's configuration as far as it matters
 here: IKEv2 (pre-shared key, X25519) with addresses from a pool, a virtual access interface with an SA and NHRP for each spoke,
@@ -320,7 +320,7 @@ def measure(count: int, given: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--spokes", default="100,500,2000")
-    words.add_argument("--window", type=int, default=16, help="spokes that come or go at once")
+    words.add_argument("--window", type=int, default=64, help="spokes that come or go at once")
     words.add_argument("--advertise", action="store_true", help="every spoke is told every route")
     words.add_argument("--abrupt", action="store_true", help="spokes leave without a word of BGP")
     words.add_argument("--json", action="store_true")

@@ -155,6 +155,8 @@ class IkeProfile:
     match_local_address: tuple[bytes, ...] = ()
     match_local_interface: tuple[str, ...] = ()
     """`match address local interface IF`: as if its addresses stood in `match_local_address`."""
+    match_fvrf: str | None = ""
+    """The VRF that its peers' outer addresses are in; None: any."""
     identity_local: IdentitySpec | None = None
     auth_local: AuthMethod | None = None
     auth_remote: tuple[AuthMethod, ...] = ()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -28,6 +29,7 @@ from ikev2.engine.kept import Kept
 from ikev2.engine.outputs import (
     Authorise,
     Keyed,
+    Listen,
     Log,
     Output,
     Post,
@@ -51,6 +53,8 @@ from stack.bus import Bus, Message
 from stack.clock import Clock, OsClock
 from stack.entropy import Entropy, OsEntropy
 from stack.events import (
+    Delta,
+    HostPortState,
     InterfaceState,
     PolicyState,
     SaMoved,
@@ -73,7 +77,7 @@ PRODUCES: frozenset[Any] = frozenset(
 )
 READS: tuple[Any, ...] = (TunnelProtected, InterfaceState, PolicyState, SaWanted, SaSoft, SaMoved, SaUnknown)
 """In this order: what is wanted is best heard when it is known what for."""
-CONSUMES: frozenset[Any] = frozenset(READS)
+CONSUMES: frozenset[Any] = frozenset({*READS, HostPortState})
 
 IKE_PORT, NAT_PORT = 500, 4500
 
@@ -133,8 +137,10 @@ class Ikev2Service(ServiceShell):
             bundles=sad,
         )
         self._sad: SadWriter | None = None
-        self._ports: dict[int, DatagramPort] = {}
-        self._busy: set[int] = set()
+        self._listening: frozenset[str] = frozenset({""})
+        self._ports: dict[tuple[str, int], DatagramPort] = {}
+        """By VRF and number."""
+        self._busy: set[tuple[str, int]] = set()
         self._retry_at: float | None = None
         self._quiet = asyncio.Event()
         self.unsent = 0
@@ -146,9 +152,14 @@ class Ikev2Service(ServiceShell):
         self._sad = self.context.tables.sad.writer(self.name)
         self._open()
         self._perform(self.speaker.start(self.now))
-        self.seat.subscribe(*READS)
+        self.seat.subscribe(*READS, HostPortState)
 
     def receive(self, message: Message) -> None:
+        if isinstance(message, Delta) and message.topic is HostPortState:
+            # By another device than before, or none: what is bound to the old one hears nothing any more.
+            self._close(message.rows.keys() - {""})
+            self._open()
+            return
         self._perform(self.speaker.receive(message, self.now))
 
     def wake(self) -> None:
@@ -170,9 +181,7 @@ class Ikev2Service(ServiceShell):
         self._perform(self.speaker.forget(self.now))
 
     def close(self) -> None:
-        for port in self._ports.values():
-            port.close()
-        self._ports.clear()
+        self._close({vrf for vrf, _ in self._ports})
         if self._alone:
             self.context.tables.sad.revoke(self.name)
 
@@ -205,22 +214,36 @@ class Ikev2Service(ServiceShell):
 
     def _open(self) -> None:
         self._retry_at = None
-        for number in (IKE_PORT, NAT_PORT):
-            if number in self._ports:
-                continue
-            try:
-                port = self.context.network.datagrams(number, marked=number == NAT_PORT)
-            except OSError as error:
-                if number not in self._busy:
-                    self._busy.add(number)
-                    self.log.error("cannot open a UDP port", port=number, reason=_why(error))  # noqa: TRY400  # no fault of ours
-                self._retry_at = self.now + RETRY
-                continue
-            self._busy.discard(number)
-            self._ports[number] = port
-            port.listen(self.guarded(lambda port=port: self._readable(port)))
+        for vrf in sorted(self._listening):
+            for number in (IKE_PORT, NAT_PORT):
+                if (vrf, number) not in self._ports:
+                    self._open_one(vrf, number)
 
-    def _readable(self, port: DatagramPort) -> None:
+    def _open_one(self, vrf: str, number: int) -> None:
+        try:
+            port = self.context.network.datagrams(number, marked=number == NAT_PORT, vrf=vrf)
+        except OSError as error:
+            if (vrf, number) not in self._busy:
+                self._busy.add((vrf, number))
+                say = self.log.info if vrf else self.log.error
+                say("cannot open a UDP port", port=number, vrf=vrf, reason=_why(error))
+            self._retry_at = self.now + RETRY
+            return
+        self._busy.discard((vrf, number))
+        self._ports[vrf, number] = port
+        port.listen(self.guarded(lambda: self._readable(vrf, port)))
+
+    def _close(self, vrfs: AbstractSet[str]) -> None:
+        for vrf, number in [key for key in self._ports if key[0] in vrfs]:
+            self._ports.pop((vrf, number)).close()
+
+    def _listen(self, vrfs: frozenset[str]) -> None:
+        self._close(self._listening - vrfs)
+        self._listening = vrfs
+        self._busy = {key for key in self._busy if key[0] in vrfs}
+        self._open()
+
+    def _readable(self, vrf: str, port: DatagramPort) -> None:
         """At most so many; what is left makes the port readable again."""
         self.speaker.set_epoch(self.context.clock.wall() - self.now)
         for _ in range(DATAGRAMS_A_TURN):
@@ -231,14 +254,14 @@ class Ikev2Service(ServiceShell):
             octets, source, source_port, destination, destination_port = datagram
             if not source_port:
                 continue
-            ends = Ends(destination, source, destination_port, source_port)
+            ends = Ends(destination, source, destination_port, source_port, vrf)
             if self.debugging:
                 self._show("received", octets, ends)
             self._perform(self.speaker.datagram(octets, ends, self.now))
         self.rearm()
 
     def _send(self, octets: bytes, ends: Ends) -> None:
-        port = self._ports.get(ends.local_port)
+        port = self._ports.get((ends.vrf, ends.local_port))
         if self.debugging:
             self._show("sent", octets, ends)
         if port is None:
@@ -273,6 +296,8 @@ class Ikev2Service(ServiceShell):
                     self.seat.publish(topic, rows, table)
                 case SyncedOut(topic):
                     self.seat.synced(topic)
+                case Listen(vrfs):
+                    self._listen(vrfs)
                 case Post(fact):
                     self.seat.post(fact)
                 case PutInbound(sa):
@@ -389,7 +414,7 @@ SERVICE = ServiceSpec(
     config=Ikev2Config,
     produces=PRODUCES,
     consumes=CONSUMES,
-    optional=frozenset({SaWanted, TunnelProtected, SaSoft, SaMoved, SaUnknown}),
+    optional=frozenset({SaWanted, TunnelProtected, SaSoft, SaMoved, SaUnknown, HostPortState}),
     writes=frozenset({"sad"}),
     lines=LINES,
     checks=CHECKS,

@@ -445,11 +445,13 @@ TunnelProtected: Topic[str, ProtectedRow] = Topic(
 
 
 class SaRequest(NamedTuple):
-    """A CHILD_SA that a client needs; the row stands as long as it does. `profile`: the IPsec profile."""
+    """A CHILD_SA that a client needs; the row stands as long as it does. `profile`: the IPsec profile. The ends are in table
+    `vrf`."""
 
     profile: str
     local: bytes
     remote: bytes
+    vrf: str = ""
 
 
 SaWanted: Topic[SaKey, SaRequest] = Topic(

@@ -60,6 +60,8 @@ _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _SESSION = Session(ebgp=True)
 _TUN = "ov0"
+BEFORE_TCP = 0.05
+"""Seconds from the last word of IKE to the first of TCP: what a spoke needs for its own interface, the hub needs for its."""
 _STUCK = 20.0
 """Seconds without anybody being done after which it is given up."""
 
@@ -311,6 +313,7 @@ class Spokes:
     async def _connect(self, spoke: Spoke) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.bind((format_address(spoke.overlay), 0))
+        await asyncio.sleep(BEFORE_TCP)
         loop = asyncio.get_running_loop()
         for _ in range(5):
             try:

@@ -25,9 +25,11 @@ class OwnAddress(NamedTuple):
 
 @define(eq=False)
 class LocalAddresses:
-    """The interfaces of the node, by name: bounded by its configuration and its virtual accesses."""
+    """The interfaces of the node, by name: bounded by its configuration and its virtual accesses. `changes` grows whenever
+    addresses that a session may have for its end come or go; that one more interface borrows another's means nothing."""
 
     interfaces: dict[str, Interface] = field(factory=dict)
+    changes: int = 0
     _usable: Counter[tuple[str, bytes]] = field(factory=Counter)
     """(VRF, address) -> how many interfaces that are up have it: thousands may borrow one."""
     _by_vrf: dict[str, tuple[OwnAddress, ...]] | None = None
@@ -37,21 +39,26 @@ class LocalAddresses:
     def apply(self, rows: Mapping[str, Interface | None]) -> set[tuple[str, bytes]]:
         """What changed. Answers which (VRF, address) are ours, and usable, no longer."""
         touched: set[tuple[str, bytes]] = set()
+        fresh = own = False
         for name, row in rows.items():
             old = self.interfaces.get(name)
             if row is None:
                 self.interfaces.pop(name, None)
             else:
                 self.interfaces[name] = row
+            own |= not (_borrows(old) and _borrows(row))
             before, after = _usable(old), _usable(row)
             touched |= before - after
             self._usable.subtract(before)
             self._usable.update(after)
-        self._by_vrf = self._subnets = None
+            fresh |= any(self._usable[place] == 1 for place in after - before)
         gone = {place for place in touched if not self._usable[place]}
         for place in touched:
             if not self._usable[place]:
                 del self._usable[place]
+        if own or fresh or gone:
+            self.changes += 1
+            self._by_vrf = self._subnets = None
         return gone
 
     def own(self, vrf: str) -> tuple[OwnAddress, ...]:
@@ -110,12 +117,21 @@ class LocalAddresses:
     def router_id(self) -> bytes:
         """The highest IPv4 address of a loopback in the default VRF, else of any interface there; b'' if there is none."""
         own = [one for one in self.own(DEFAULT_VRF) if len(one.address) == 4]
-        loopbacks = [one for one in own if self.interfaces[one.interface].row.kind is InterfaceKind.LOOPBACK]
+        loopbacks = [one for one in own if self._is_loopback(one.interface)]
         return max((one.address for one in loopbacks or own), default=b"")
+
+    def _is_loopback(self, name: str) -> bool:
+        one = self.interfaces.get(name)
+        return one is not None and one.row.kind is InterfaceKind.LOOPBACK
 
 
 def _usable(one: Interface | None) -> set[tuple[str, bytes]]:
     return {(one.vrf, address) for address in one.addresses} if one is not None and one.up else set()
+
+
+def _borrows(one: Interface | None) -> bool:
+    """Whether it has no address of its own."""
+    return one is None or all(row.origin == "unnumbered" for row in one.addresses.values())
 
 
 def _rank(one: Interface) -> tuple[bool, int]:

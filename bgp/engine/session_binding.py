@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from itertools import takewhile
 from typing import TypeVar
 
 from attrs import define, field
@@ -16,7 +17,18 @@ from attrs import define, field
 from bgp.engine.outputs import PeerKey
 from stack.events import NextHopKey, NextHopRow, OverlayRow
 
-__all__ = ["MAX_WAITING", "WAIT", "WAIT_OCTETS", "Bindings", "Refusal", "Refusals", "Standing", "Waiting", "Wants"]
+__all__ = [
+    "MAX_WAITING",
+    "WAIT",
+    "WAIT_OCTETS",
+    "Bindings",
+    "Refusal",
+    "Refusals",
+    "Standing",
+    "Waiting",
+    "WaitingRoom",
+    "Wants",
+]
 
 _K = TypeVar("_K")
 _L = TypeVar("_L")
@@ -68,6 +80,53 @@ class Waiting:
     remote: bytes
     until: float
     octets: bytearray = field(factory=bytearray)
+
+
+@define(eq=False)
+class WaitingRoom:
+    """Connections by number, oldest first, and by whose they are. At most MAX_WAITING."""
+
+    _all: dict[int, Waiting] = field(factory=dict)
+    _of: dict[PeerKey, dict[int, None]] = field(factory=dict)
+
+    def add(self, connection: int, one: Waiting) -> None:
+        self._all[connection] = one
+        self._of.setdefault((one.vrf, one.remote), {})[connection] = None
+
+    def get(self, connection: int) -> Waiting | None:
+        return self._all.get(connection)
+
+    def pop(self, connection: int) -> Waiting | None:
+        one = self._all.pop(connection, None)
+        if one is not None:
+            same = self._of[one.vrf, one.remote]
+            del same[connection]
+            if not same:
+                del self._of[one.vrf, one.remote]
+        return one
+
+    def at(self, key: PeerKey) -> list[int]:
+        return list(self._of.get(key, ()))
+
+    def due(self, now: float) -> list[int]:
+        """Those that have waited long enough."""
+        return list(takewhile(lambda number: self._all[number].until <= now, self._all))
+
+    def deadline(self) -> float | None:
+        return next((one.until for one in self._all.values()), None)
+
+    def clear(self) -> list[int]:
+        """All of them, forgotten."""
+        gone = list(self._all)
+        self._all.clear()
+        self._of.clear()
+        return gone
+
+    def __contains__(self, connection: int) -> bool:
+        return connection in self._all
+
+    def __len__(self) -> int:
+        return len(self._all)
 
 
 @define(eq=False)
@@ -133,6 +192,8 @@ class Bindings:
     _behind: dict[str, set[PeerKey]] = field(factory=dict)
     """Interface -> who is followed and reached by it."""
     _followed: dict[PeerKey, int] = field(factory=dict)
+    _at: dict[bytes, set[PeerKey]] = field(factory=dict)
+    """Address -> who of these has it, in which VRFs."""
     _rows: dict[NextHopKey, bool | None] = field(factory=dict)
 
     @property
@@ -144,6 +205,7 @@ class Bindings:
         uses = self._followed.get(key, 0)
         self._followed[key] = uses + 1
         if not uses:
+            self._at.setdefault(key[1], set()).add(key)
             self._place(key, None, self._said.get(key))
             if self.on:
                 self._rows[NextHopKey(*key)] = True
@@ -153,6 +215,10 @@ class Bindings:
         if uses:
             self._followed[key] = uses
             return
+        if (alike := self._at.get(key[1])) is not None:
+            alike.discard(key)
+            if not alike:
+                del self._at[key[1]]
         self._place(key, self._said.get(key), None)
         if self.on:
             self._rows[NextHopKey(*key)] = None
@@ -173,8 +239,8 @@ class Bindings:
                 found |= self._behind.get(interface, set())
         if was_on != self.on:
             self._rows.update(dict.fromkeys((NextHopKey(*key) for key in self._followed), self.on or None))
-        vrfs = {vrf for vrf, _ in self._followed}
-        return found | {key for vrf in vrfs for _, address in rows if (key := (vrf, address)) in self._followed}
+            return set(self._followed)
+        return found.union(*(self._at.get(address, ()) for _, address in rows))
 
     def _assign(self, interface: str, address: bytes, row: OverlayRow | None) -> None:
         if row is not None:

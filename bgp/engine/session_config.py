@@ -23,6 +23,7 @@ __all__ = [
     "session_families",
     "session_sources",
     "session_timers",
+    "update_sources",
 ]
 
 T = TypeVar("T", NeighborConfig, NeighborFamily)
@@ -136,6 +137,11 @@ def session_sources(config: BgpConfig) -> dict[str, str]:
     if config.next_hop_interface:
         sources[config.next_hop_interface] = "bgp next-hop"
     return sources
+
+
+def update_sources(config: BgpConfig) -> frozenset[str]:
+    """Every interface that an `update-source` names."""
+    return frozenset(one.update_source for one in (*config.neighbors.values(), *config.peer_groups.values()))
 
 
 def _groups_in_use(config: BgpConfig) -> list[NeighborConfig]:

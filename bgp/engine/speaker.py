@@ -38,7 +38,17 @@ from bgp.engine.outputs import (
 from bgp.engine.peers import Peer, PeerOutput
 from bgp.engine.session import Deliver, Down, PeerSession, Up
 from bgp.engine.session_addresses import LocalAddresses
-from bgp.engine.session_binding import MAX_WAITING, WAIT, WAIT_OCTETS, Bindings, Refusal, Refusals, Standing, Waiting
+from bgp.engine.session_binding import (
+    MAX_WAITING,
+    WAIT,
+    WAIT_OCTETS,
+    Bindings,
+    Refusal,
+    Refusals,
+    Standing,
+    Waiting,
+    WaitingRoom,
+)
 from bgp.engine.session_config import (
     listen_range,
     listeners,
@@ -46,6 +56,7 @@ from bgp.engine.session_config import (
     must_be_connected,
     needs_reset,
     session_sources,
+    update_sources,
 )
 from bgp.engine.session_ends import STOPS, End, EndReason, Hold, cease, printable
 from bgp.engine.session_listen import LISTEN_AGAIN, Listeners
@@ -108,9 +119,10 @@ class Speaker:
     restarted: bool = False
     _refusals: Refusals = field(factory=Refusals)
     _bindings: Bindings = field(factory=Bindings)
-    _waiting: dict[int, Waiting] = field(factory=dict)
+    _waiting: WaitingRoom = field(factory=WaitingRoom)
     """Connections that came before it is known who may come that way, oldest first."""
     _peers: dict[PeerKey, Peer] = field(factory=dict)
+    _dynamic_peers: int = 0
     _connections: dict[int, Peer] = field(factory=dict)
     _numbers: Iterable[int] = field(factory=lambda: count(1))
     _addresses: LocalAddresses = field(factory=LocalAddresses)
@@ -145,8 +157,7 @@ class Speaker:
         for peer in list(self._peers.values()):
             end = cease(CeaseSubcode.SHUTDOWN, EndReason.STOPPED)
             outputs += self._perform(peer, peer.stop(end, now), now)
-        outputs += [Close(connection, abort=True) for connection in self._waiting]
-        self._waiting.clear()
+        outputs += [Close(connection, abort=True) for connection in self._waiting.clear()]
         outputs += self._listeners.stop()
         return outputs
 
@@ -203,6 +214,7 @@ class Speaker:
     def _add(self, key: PeerKey, config: NeighborConfig, *, dynamic: bool = False) -> Peer:
         peer = Peer(key, self.config, config, self.entropy, self.number, dynamic=dynamic, restarted=self.restarted)
         self._peers[key] = peer
+        self._dynamic_peers += dynamic
         if not self.standalone:
             self._bindings.follow(key)
         return peer
@@ -210,10 +222,12 @@ class Speaker:
     def _remove(self, peer: Peer, end: End, now: float) -> list[Output]:
         outputs = self._perform(peer, peer.stop(end, now), now)
         if self._peers.pop(peer.key, None) is not None:
-            self._forget(peer.key)
+            self._forget(peer)
         return outputs
 
-    def _forget(self, key: PeerKey) -> None:
+    def _forget(self, peer: Peer) -> None:
+        key = peer.key
+        self._dynamic_peers -= peer.dynamic
         if not self.standalone:
             self._bindings.leave(key)
         self._schedule.forget(key)
@@ -294,7 +308,7 @@ class Speaker:
         return self._gone(connection, EndReason.TCP_CLOSED, reason, now)
 
     def _gone(self, connection: int, reason: EndReason, text: str, now: float) -> list[Output]:
-        if (early := self._waiting.pop(connection, None)) is not None:
+        if (early := self._waiting.pop(connection)) is not None:
             self._bindings.leave((early.vrf, early.remote))
             return self._want_hops()
         peer = self._connections.pop(connection, None)
@@ -342,9 +356,8 @@ class Speaker:
         if found is None:
             return self._refuse(Refusal.NO_NEIGHBOR, vrf, remote, now), None
         outputs: list[Output] = []
-        dynamic = [peer for peer in self._peers.values() if peer.dynamic]
-        if len(dynamic) >= self.config.listen_limit:
-            incomplete = [peer for peer in dynamic if not peer.established]
+        if self._dynamic_peers >= self.config.listen_limit:
+            incomplete = [peer for peer in self._peers.values() if peer.dynamic and not peer.established]
             if not incomplete:
                 return self._refuse(Refusal.LIMIT, vrf, remote, now), None
             oldest = min(incomplete, key=lambda peer: peer.main.since)
@@ -372,7 +385,7 @@ class Speaker:
         """Who may come from `remote` depends on the interface that it is reached by: routing is asked first."""
         if len(self._waiting) >= MAX_WAITING:
             return self._turn_away(connection, Refusal.CROWD, vrf, remote, now)
-        self._waiting[connection] = Waiting(vrf, local, remote, now + WAIT)
+        self._waiting.add(connection, Waiting(vrf, local, remote, now + WAIT))
         self._bindings.follow((vrf, remote))
         return self._want_hops()
 
@@ -383,14 +396,12 @@ class Speaker:
     def _bind(self, keys: Iterable[PeerKey], now: float) -> list[Output]:
         """What is assigned, or who is reached by what, has changed for these."""
         outputs: list[Output] = []
-        changed = set(keys)
-        for key in sorted(changed):
+        for key in sorted(set(keys)):
             peer = self._peers.get(key)
             if peer is not None:
                 outputs += self._rebind(peer, now)
-        for connection, one in [*self._waiting.items()]:
-            standing = self._bindings.standing((one.vrf, one.remote))
-            if standing is not Standing.UNKNOWN:
+            standing = self._bindings.standing(key)
+            for connection in self._waiting.at(key) if standing is not Standing.UNKNOWN else ():
                 outputs += self._let_in(connection, standing, now)
         return outputs + self._want_hops()
 
@@ -410,6 +421,8 @@ class Speaker:
 
     def _let_in(self, connection: int, standing: Standing, now: float) -> list[Output]:
         one = self._waiting.pop(connection)
+        if one is None:
+            return []
         if standing is Standing.OTHER:
             outputs = self._turn_away(connection, Refusal.NOT_ASSIGNED, one.vrf, one.remote, now)
         else:
@@ -421,6 +434,8 @@ class Speaker:
 
     def _give_up(self, connection: int, reason: Refusal, now: float) -> list[Output]:
         one = self._waiting.pop(connection)
+        if one is None:
+            return []
         self._bindings.leave((one.vrf, one.remote))
         return self._turn_away(connection, reason, one.vrf, one.remote, now) + self._want_hops()
 
@@ -428,7 +443,7 @@ class Speaker:
         """A dynamic neighbour whose connection is gone is none."""
         if peer.greeted and self._peers.get(peer.key) is peer and all(s.connection is None for s in peer.sessions()):
             del self._peers[peer.key]
-            self._forget(peer.key)
+            self._forget(peer)
 
     def octets(self, connection: int, octets: bytes, now: float) -> list[Output]:
         """What TCP delivered. A message that breaks the rules ends this connection; nothing that is sent raises."""
@@ -544,9 +559,10 @@ class Speaker:
         return outputs + self._rib(self.ribs.receive(message, now), now)
 
     def _interfaces(self, delta: Delta, now: float) -> list[Output]:
+        before = self._addresses.changes
         gone = self._addresses.apply(delta.rows)
         outputs: list[Output] = []
-        for peer in list(self._peers.values()):
+        for peer in list(self._peers.values()) if gone else ():
             for session in peer.sessions():
                 if session.tcp_up and (peer.key[0], session.local) in gone:
                     # Its segments can reach neither end any more: without this, both would hang.
@@ -555,6 +571,8 @@ class Speaker:
                     break
         if not self._identifier and self._settle_at is None and self._addresses.router_id():
             self._settle_at = now + SETTLE
+        if self._addresses.changes == before and update_sources(self.config).isdisjoint(delta.rows):
+            return outputs  # a hub's virtual accesses come and go: no session depends on the interface of another
         return outputs + self._reconsider(now)
 
     def _host_ports(self, delta: Delta, now: float) -> list[Output]:
@@ -625,16 +643,10 @@ class Speaker:
     # --- time -----------------------------------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
-        times = [
-            self.ribs.deadline(),
-            self._schedule.deadline(),
-            self._refreshes.deadline(),
-            self._settle_at,
-            self._listeners.deadline(),
-        ]
+        parts = (self.ribs, self._schedule, self._refreshes, self._listeners, self._waiting)
+        times = [*(part.deadline() for part in parts), self._settle_at]
         if self._ready:
             times.append(self._ready_at)
-        times += [one.until for one in islice(self._waiting.values(), 1)]
         return min((when for when in times if when is not None), default=None)
 
     def wake(self, now: float) -> list[Output]:
@@ -658,7 +670,7 @@ class Speaker:
         again = self._listeners.deadline()
         if again is not None and again <= now:
             outputs += self._listen(now)
-        for connection in [number for number, one in self._waiting.items() if one.until <= now]:
+        for connection in self._waiting.due(now):
             outputs += self._give_up(connection, Refusal.UNROUTED, now)
         return outputs + self._want_hops()
 

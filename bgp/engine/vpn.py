@@ -62,6 +62,7 @@ class Vpn:
     """Exported routes that the label allocator has not answered yet."""
     epoch: int = 0
     _importers: dict[tuple[Afi, RT], tuple[str, ...]] = field(factory=dict)
+    _of_rd: dict[bytes, tuple[str, ...]] = field(factory=dict)
 
     # --- VRFs and their route targets ---------------------------------------------------------------------------------
 
@@ -79,6 +80,19 @@ class Vpn:
                     for target in targets:
                         found.setdefault((afi, target), []).append(one.name)
         self._importers = {target: tuple(names) for target, names in found.items()}
+        owners: dict[bytes, list[str]] = {}
+        for one in self.vrfs.values():
+            if one.rd is not None and one.name:
+                owners.setdefault(bytes(one.rd), []).append(one.name)
+        self._of_rd = {rd: tuple(names) for rd, names in owners.items()}
+
+    def vrf_of(self, path: Path) -> str:
+        """Whose the packets under a VPN route's label are: of the VRFs here that import it the one that has its RD, else the
+        only one. If none imports it, the one that has its RD. Never a guess: '' if that is not one."""
+        importers = self.importers(path.set)
+        owners = self._of_rd.get(bytes(path.nlri.key[:8]), ())
+        found = [name for name in owners if not importers or name in importers] or importers
+        return found[0] if len(found) == 1 else ""
 
     @property
     def imports_anything(self) -> bool:

@@ -41,7 +41,7 @@ class Calls:
             return
         name = node.protection(want.key, request)
         ipsec = node.profiles.ipsec(name)
-        profile = node.profiles.ike_of(ipsec) if ipsec is not None else Refusal("")
+        profile = node.profiles.ike_of(ipsec, request.vrf) if ipsec is not None else Refusal("")
         child = node.profiles.child_terms(name, want.key, request.local, request.remote)
         if isinstance(child, Refusal):
             self._not_now(want, child.reason)
@@ -67,7 +67,7 @@ class Calls:
 
     def _initiate(self, want: Want, profile: IkeProfile, child: ChildTerms) -> None:
         node, request = self.node, want.request
-        ends = Ends(request.local, request.remote)
+        ends = Ends(request.local, request.remote, vrf=request.vrf)
         row = node.protected.get(want.key.interface)
         negotiated = row is not None and row.negotiated
         asks = profile.config_exchange_request
@@ -81,7 +81,7 @@ class Calls:
                 authorised=bool(profile.aaa) and asks,
                 before=node.received.get(want.key.interface, ()),
             ),
-            known_contact=bool(node.at(request.remote)) or self._may_be_known(profile),
+            known_contact=bool(node.at(ends)) or self._may_be_known(profile),
         )
         if isinstance(terms, Refusal):
             self._not_now(want, terms.reason)
@@ -138,9 +138,6 @@ class Calls:
         ipsec = self.node.profiles.ipsec(self.node.protection(want.key, request))
         if ipsec is not None and ipsec.responder_only:
             return "waits for the peer (responder-only)"
-        row = self.node.protected.get(want.key.interface)
-        if row is not None and row.vrf:
-            return f"IKE runs in the default VRF, and the tunnel's transport is in {row.vrf}"
         if len(request.remote) != 4:
             return "IKE runs over IPv4, and the tunnel does not" if request.remote else "waits for the peer"
         return ""
@@ -154,10 +151,10 @@ class Calls:
             return f"there is no interface {key.interface}"
         if not node.protection(key, request):
             return f"{key.interface} has no tunnel protection"
-        if ("", request.remote) in node.own:
+        if (request.vrf, request.remote) in node.own:
             return "the address is our own"
         for name, row in node.protected.items():
-            if (row.vrf, row.local, row.remote) == ("", request.local, request.remote):
+            if (row.local, row.remote, row.vrf) == (request.local, request.remote, request.vrf):
                 # Packets of two tunnels with the same ends could not be told apart.
                 return f"{name} has these ends already"
         return ""

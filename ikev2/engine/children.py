@@ -149,6 +149,7 @@ def make(
         "key": terms.key,
         "local": ends.local,
         "remote": ends.remote,
+        "vrf": ends.vrf,
         "form": EspForm(suite.cipher, suite.integrity, agreed.mode, sa.nat),
         "esn": suite.esn,
         "window": terms.window,

@@ -64,12 +64,18 @@ Level = Literal["debug", "info", "warning", "error"]
 
 @value
 class Ends:
-    """Where an IKE SA's messages go and come: addresses (4 octets) and UDP ports, ours and the peer's."""
+    """Where an IKE SA's messages go and come: addresses (4 octets) in `vrf`, and UDP ports, ours and the peer's."""
 
     local: bytes
     remote: bytes
     local_port: int = 500
     remote_port: int = 500
+    vrf: str = ""
+
+    @property
+    def where(self) -> bytes:
+        """The peer's address, told apart from the same one in another VRF."""
+        return self.remote + self.vrf.encode()
 
 
 @value

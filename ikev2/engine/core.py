@@ -298,7 +298,7 @@ class Core:
         ends = self.ends
         if (remote, port) == (ends.remote, ends.remote_port):
             return
-        self.ends = Ends(ends.local, remote, ends.local_port, port)
+        self.ends = Ends(ends.local, remote, ends.local_port, port, ends.vrf)
         if self.heir is None and self.adopted:
             # Of two IKE SAs with one peer, the one that has the CHILD_SAs says where it is.
             self.say(Moved(self.ends))

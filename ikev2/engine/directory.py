@@ -60,7 +60,9 @@ class NodeDirectory:
             peer.profile = profile.name
         known = any(
             node.peers[number].sas and node.peers[number] is not peer
-            for number in node.by_holder.get(node.profiles.holder(profile.name, ends.remote, identity, None), ())
+            for number in node.by_holder.get(
+                node.profiles.holder(profile.name, (ends.vrf, ends.remote), identity, None), ()
+            )
         )
         return node.profiles.terms(profile, ends, identity, bind=not by_map, known_contact=known)
 
@@ -81,7 +83,9 @@ class NodeDirectory:
         if peer is None:
             return Refusal("the IKE SA is gone")
         peer.profile, peer.identity = request.profile, request.identity
-        peer.holder = node.profiles.holder(request.profile, peer.home, request.identity, request.certificate)
+        peer.holder = node.profiles.holder(
+            request.profile, (peer.ends.vrf, peer.home), request.identity, request.certificate
+        )
         peer.text = identity_text(request.identity)
         if node.authorises:
             peer.request, peer.asking = request, True
@@ -188,7 +192,7 @@ class NodeDirectory:
         if peer is None or not is_template(terms.key.interface):
             return terms
         peer.identity, peer.text = identity, identity_text(identity)
-        peer.holder = node.profiles.holder(peer.profile, peer.home, identity, certificate)
+        peer.holder = node.profiles.holder(peer.profile, (peer.ends.vrf, peer.home), identity, certificate)
         access = self._access(peer, terms.key.interface, peer.ipsec, peer.ends)
         if access is None:
             return Refusal("too many virtual access interfaces")
@@ -206,7 +210,7 @@ class NodeDirectory:
     def _access(self, peer: Peer, template: str, ipsec: str, ends: Ends) -> str | None:
         """The name of its virtual access interface: the one that this identity has, so that it outlives an SA that is
         replaced before it ends."""
-        row = AccessRow(template, ends.local, ends.remote, ipsec, description=f"IKEv2 peer {peer.text}")
+        row = AccessRow(template, ends.local, ends.remote, ipsec, ends.vrf, f"IKEv2 peer {peer.text}")
         access = self.node.accesses.take(peer.holder, peer.number, row, peer.text, self.node.now)
         if access is None:
             return None

@@ -133,7 +133,7 @@ def _take_over(node: Node, number: int, was: KeptPeer, outbound: Sa, inbound: li
     if peer.received:
         node.received[peer.interface] = peer.received
     if was.wanted is not None:
-        node.expected.add(was.wanted)
+        node.expected[was.wanted] = peer.ends.vrf
         node.touch(was.wanted)
     for pool_name, address in peer.leases:
         if (pool := node.pools.get(pool_name)) is not None and pool.contains(address):

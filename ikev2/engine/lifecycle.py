@@ -173,7 +173,7 @@ class Lifecycle:
         peer.identity, peer.text = said.identity, identity_text(said.identity)
         peer.certificate = said.certificate
         peer.profile = peer.profile or peer.sa.snapshot().profile
-        peer.holder = node.profiles.holder(peer.profile, peer.home, said.identity, said.certificate)
+        peer.holder = node.profiles.holder(peer.profile, (peer.ends.vrf, peer.home), said.identity, said.certificate)
         peer.flexvpn = FLEXVPN_SUPPORTED in said.vendor_ids
         node.admission.closed(peer.number)
         node.proved(peer)
@@ -399,7 +399,7 @@ class Lifecycle:
         """Remember it for `show`; and a tunnel that waits for this peer says what it has been waiting for in vain."""
         node = self.node
         node.refusals.note(peer.remote, peer.text, peer.profile, reason, node.now, ours=peer.initiator)
-        ends = say.Ends(peer.ends.local, peer.home)
+        ends = say.Ends(peer.ends.local, peer.home, vrf=peer.ends.vrf)
         target = node.target(peer.profile, ends) if peer.profile and not peer.initiator else None
         if target is None:
             return
@@ -668,5 +668,5 @@ class Lifecycle:
 
 def init_digest(octets: bytes, ends: say.Ends) -> bytes:
     """Of an IKE_SA_INIT: RFC 7296 2.1 has retransmissions be the same octets."""
-    where = ends.remote + ends.remote_port.to_bytes(2) + ends.local
+    where = ends.where + ends.remote_port.to_bytes(2) + ends.local
     return hashlib.blake2b(where + octets, digest_size=16).digest()

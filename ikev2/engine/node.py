@@ -14,7 +14,7 @@ from ikev2.engine.admission import Admission, Rate
 from ikev2.engine.authorise import permitted
 from ikev2.engine.contract import Ends, Level
 from ikev2.engine.discards import DISCARD, Discarded, discards
-from ikev2.engine.outputs import Log, Output, Post, Publish, RemoveOutbound
+from ikev2.engine.outputs import Listen, Log, Output, Post, Publish, RemoveOutbound
 from ikev2.engine.overlay import addresses_of
 from ikev2.engine.peers import Carriers, Peer
 from ikev2.engine.pools import Pools
@@ -25,7 +25,18 @@ from ikev2.engine.sastate import Switch
 from ikev2.engine.wants import Want, Wants
 from stack.addr import Prefix, format_address
 from stack.claims import Claims
-from stack.events import Fact, Interface, ProtectedRow, Route, RouteOffered, SaKey, SaRequest, SaRow, SaState
+from stack.events import (
+    Fact,
+    Interface,
+    InterfaceKind,
+    ProtectedRow,
+    Route,
+    RouteOffered,
+    SaKey,
+    SaRequest,
+    SaRow,
+    SaState,
+)
 from stack.policy.lists import AccessList
 from stack.timers import Timers
 
@@ -37,6 +48,11 @@ V = TypeVar("V")
 MAX_PEERS = 16_000
 """IKE SAs at once, half-open ones included; so many need at most the SAD's 65,536 inbound SAs while they rekey."""
 
+
+MAX_FRONTS = 64
+"""VRFs, besides the default one, that IKE is spoken in."""
+
+_INSIDE = (InterfaceKind.TUNNEL, InterfaceKind.TEMPLATE)
 
 PROVOKED = frozenset(
     {
@@ -88,7 +104,8 @@ class Node:
     peers: dict[int, Peer] = field(factory=dict)
     by_key: dict[SaKey, set[int]] = field(factory=dict)
     """Peers that we have called, by the wanted neighbour."""
-    by_remote: dict[bytes, set[int]] = field(factory=dict)
+    by_remote: dict[tuple[str, bytes], set[int]] = field(factory=dict)
+    """By VRF and address."""
     by_holder: dict[tuple[str, bytes], set[int]] = field(factory=dict)
     by_interface: dict[str, set[int]] = field(factory=dict)
     ike_spis: dict[bytes, tuple[Peer, IkeSa]] = field(factory=dict)
@@ -100,15 +117,18 @@ class Node:
     log_rate: Rate = field(factory=lambda: Rate(LOG_RATE))
     refusals: Refusals = field(factory=Refusals)
     states: dict[SaKey, SaRow] = field(factory=dict)
+    fronts: frozenset[str] = frozenset({""})
+    """VRFs that IKE is spoken in."""
     discards: frozenset[Discarded] = frozenset()
     inherited: frozenset[Discarded] = frozenset()
     """Discards of an earlier incarnation, until it is known which interfaces there are."""
     unsure: bool = True
-    """Something has changed that the discards follow from."""
+    """Something has changed that discards and fronts follow from."""
     received: dict[str, tuple[bytes, ...]] = field(factory=dict)
     """Interface -> addresses that a peer has given it, which we ask for again when that peer has forgotten us."""
-    expected: set[SaKey] = field(factory=set)
-    """Neighbours of virtual templates that an earlier incarnation was asked for, until it is heard who still wants them."""
+    expected: dict[SaKey, str] = field(factory=dict)
+    """Neighbours of virtual templates that an earlier incarnation was asked for, in which VRF, until it is heard who still
+    wants them."""
     vacant: dict[SaKey, int] = field(factory=dict)
     """Neighbours that nothing carries now -> SPI of what did. If something else does by the end of the turn, it takes the
     other's place, and rewrites that hold the bundle notice nothing."""
@@ -117,8 +137,8 @@ class Node:
     """Peers whose place another would take: are they still there?"""
     active: Peer | None = None
     stopping: bool = False
-    _far: list[bytes] = field(factory=list)
-    """Far ends of the peers that have proved themselves, in order, one for each peer."""
+    _far: dict[str, list[bytes]] = field(factory=dict)
+    """By VRF: far ends of the peers that have proved themselves, in order, one for each peer."""
     _touched: dict[SaKey, None] = field(factory=dict)
     _out: list[Output] = field(factory=list)
     _numbers: int = 0
@@ -147,6 +167,9 @@ class Node:
     def flush(self) -> list[Output]:
         """All that is to be done, in order; rows last, since what they promise must be true."""
         out = self._out
+        if self.unsure and (vrfs := self._vrfs()) != self.fronts:
+            self.fronts = vrfs
+            out.insert(0, Listen(vrfs))
         out += [RemoveOutbound(key, spi) for key, spi in self.vacant.items()]
         self.vacant.clear()
         out += self._rows()
@@ -182,6 +205,15 @@ class Node:
                 row = DISCARD if (vrf, prefix) in self.discards else None
                 changed.setdefault(vrf, {})[prefix] = row
         return changed
+
+    def _vrfs(self) -> frozenset[str]:
+        """Where peers are, or may come from. `match fvrf any` is for all that have addresses other than those of tunnels."""
+        config = self.config.profiles.values()
+        found = {row.vrf for row in self.protected.values()} | {want.request.vrf for want in self.wants}
+        found |= {profile.match_fvrf for profile in config if profile.match_fvrf}
+        if any(profile.match_fvrf is None for profile in config):
+            found |= {one.vrf for one in self.interfaces.values() if one.addresses and one.row.kind not in _INSIDE}
+        return frozenset(["", *sorted(found - {""})[:MAX_FRONTS]])
 
     def _places(self, profile_name: str) -> set[str]:
         """Inside VRFs of the interfaces that peers of a profile may get."""
@@ -222,9 +254,9 @@ class Node:
 
     def enter(self, peer: Peer) -> None:
         self.peers[peer.number] = peer
-        self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+        self.by_remote.setdefault(peer.place, set()).add(peer.number)
         if peer.established is not None:
-            insort(self._far, peer.remote)
+            self._stands(peer)
         if peer.key is not None and peer.initiator:
             self.by_key.setdefault(peer.key, set()).add(peer.number)
 
@@ -232,9 +264,9 @@ class Node:
         """False: it was gone already."""
         if self.peers.pop(peer.number, None) is None:
             return False
-        unlist(self.by_remote, peer.remote, peer.number)
+        unlist(self.by_remote, peer.place, peer.number)
         if peer.established is not None:
-            del self._far[bisect_left(self._far, peer.remote)]
+            self._leaves(peer)
         unlist(self.by_holder, peer.holder, peer.number)
         unlist(self.by_interface, peer.interface, peer.number)
         if peer.key is not None:
@@ -244,17 +276,27 @@ class Node:
     def proved(self, peer: Peer) -> None:
         """It is whom it says it is, since now."""
         if peer.established is None:
-            insort(self._far, peer.remote)
+            self._stands(peer)
         peer.established = self.now
         self.by_holder.setdefault(peer.holder, set()).add(peer.number)
 
     def relocate(self, peer: Peer, ends: Ends) -> None:
-        unlist(self.by_remote, peer.remote, peer.number)
+        unlist(self.by_remote, peer.place, peer.number)
         if peer.established is not None:
-            del self._far[bisect_left(self._far, peer.remote)]
-            insort(self._far, ends.remote)
+            self._leaves(peer)
         peer.ends = ends
-        self.by_remote.setdefault(peer.remote, set()).add(peer.number)
+        if peer.established is not None:
+            self._stands(peer)
+        self.by_remote.setdefault(peer.place, set()).add(peer.number)
+
+    def _stands(self, peer: Peer) -> None:
+        insort(self._far.setdefault(peer.ends.vrf, []), peer.remote)
+
+    def _leaves(self, peer: Peer) -> None:
+        far = self._far[peer.ends.vrf]
+        del far[bisect_left(far, peer.remote)]
+        if not far:
+            del self._far[peer.ends.vrf]
 
     def bearer(self, key: SaKey) -> SaKey:
         """The key that packets of a wanted neighbour go by: of a virtual template, the virtual access interface of the peer
@@ -263,9 +305,11 @@ class Node:
         if not is_template(key.interface):
             return key
         found = [peer.access for peer in self.called(key) if self._bears(peer)]
+        want = self.wants.get(key)
+        vrf = want.request.vrf if want is not None else self.expected.get(key, "")
         found = found or [
             peer.access
-            for number in self.by_remote.get(key.remote, ())
+            for number in self.by_remote.get((vrf, key.remote), ())
             if (peer := self.peers[number]).template == key.interface and peer.home == key.remote and self._bears(peer)
         ]
         return SaKey(found[0]) if len(set(found)) == 1 else key
@@ -275,7 +319,10 @@ class Node:
 
     def wanted(self, peer: Peer, key: SaKey) -> Want | None:
         """Who waits for, or uses, what `peer` has for `key`: of a virtual access interface, who wants its neighbour."""
-        return self.wants.get(SaKey(peer.template, peer.home) if is_access(key.interface) else key)
+        if not is_access(key.interface):
+            return self.wants.get(key)
+        want = self.wants.get(SaKey(peer.template, peer.home))
+        return want if want is not None and want.request.vrf == peer.ends.vrf else None
 
     def changed(self, peer: Peer, key: SaKey) -> None:
         """`peer` has something for `key`, or has it no more."""
@@ -287,9 +334,10 @@ class Node:
         """Peers that were called for `key`."""
         return [self.peers[number] for number in self.by_key.get(key, ())]
 
-    def at(self, remote: bytes) -> list[Peer]:
+    def at(self, ends: Ends) -> list[Peer]:
         """Peers there that have an IKE SA."""
-        return [peer for number in self.by_remote.get(remote, ()) if (peer := self.peers[number]).sas]
+        numbers = self.by_remote.get((ends.vrf, ends.remote), ())
+        return [peer for number in numbers if (peer := self.peers[number]).sas]
 
     # --- look-ups ---------------------------------------------------------------------------------------------------------
 
@@ -336,7 +384,7 @@ class Node:
         address: behind one NAT there may be many."""
         exact, multipoint = [], []
         for name, row in self.protected.items():
-            if row.vrf or row.local != ends.local or not self._fits(row.profile, profile_name):
+            if (row.vrf, row.local) != (ends.vrf, ends.local) or not self._fits(row.profile, profile_name):
                 continue
             if row.remote == ends.remote:
                 exact.append(name)
@@ -393,8 +441,8 @@ class Node:
         """Why a prefix is not for a peer of `holder` to announce; '': it may."""
 
         def why(prefix: Prefix) -> str:
-            if not vrf and self._outer(prefix):
-                # IKE and ESP run in the default VRF: they would go to this peer, through its own tunnel.
+            if self._outer(vrf, prefix):
+                # IKE and ESP of that tunnel would go to this peer, through its own.
                 return "it covers the outer address of another tunnel"
             if prefix.length != len(prefix.network) * 8:
                 return ""
@@ -408,10 +456,11 @@ class Node:
 
         return why
 
-    def _outer(self, prefix: Prefix) -> bool:
+    def _outer(self, vrf: str, prefix: Prefix) -> bool:
         """Whether the far end of a peer that has proved itself is in it."""
-        at = bisect_left(self._far, prefix.network)
-        return at < len(self._far) and prefix.covers(self._far[at])
+        far = self._far.get(vrf, ())
+        at = bisect_left(far, prefix.network)
+        return at < len(far) and prefix.covers(far[at])
 
     def learn(self, name: str, interface: Interface | None) -> None:
         """What is known of an interface of ours."""

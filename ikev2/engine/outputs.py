@@ -21,6 +21,7 @@ from stack.values import value
 __all__ = [
     "Authorise",
     "Keyed",
+    "Listen",
     "Log",
     "Output",
     "Post",
@@ -51,6 +52,13 @@ class SyncedOut:
 
 
 @value
+class Listen:
+    """In which VRFs IKE is spoken from now on; the default one is always among them."""
+
+    vrfs: frozenset[str]
+
+
+@value
 class Post:
     fact: Fact
 
@@ -73,6 +81,7 @@ Output = (
     | RemoveInbound
     | RemoveOutbound
     | Authorise
+    | Listen
     | Keyed
     | Log
 )

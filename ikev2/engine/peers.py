@@ -98,6 +98,11 @@ class Peer:
     def remote(self) -> bytes:
         return self.ends.remote
 
+    @property
+    def place(self) -> tuple[str, bytes]:
+        """Where it is: VRF and address."""
+        return self.ends.vrf, self.ends.remote
+
 
 @define(eq=False)
 class Carriers:

@@ -32,6 +32,7 @@ from ikev2.pki.identity import check_identity
 from ikev2.pki.names import dn_der
 from ikev2.pki.store import PeerCertificate
 from ikev2.pki.trustpoint import Material, trust_store
+from ikev2.wire.numbers import IdKind
 from ikev2.wire.payloads import Attribute, Identity, Proposal
 from stack.esp import Cipher, EspMode, Integrity, Selector
 from stack.events import SaKey
@@ -54,6 +55,8 @@ Esp = tuple[IpsecProfile, tuple[Proposal, ...], EspMode]
 
 Holder = tuple[str, bytes]
 """A profile, and who of its peers."""
+
+_ADDRESSES = (IdKind.IPV4_ADDR, IdKind.IPV6_ADDR)
 
 _SIGNATURES = frozenset({AuthMethod.RSA_SIG, AuthMethod.ECDSA_SIG, AuthMethod.SIGNATURE})
 
@@ -147,10 +150,13 @@ class Profiles:
     def usable(self, ends: Ends) -> Iterable[IkeProfile]:
         """Profiles that may serve a stranger at these ends, in the order written."""
         for profile in self.config.profiles.values():
-            if self._local(profile, ends.local) and not self.reason(profile):
+            if self._local(profile, ends) and not self.reason(profile):
                 yield profile
 
-    def _local(self, profile: IkeProfile, local: bytes) -> bool:
+    def _local(self, profile: IkeProfile, ends: Ends) -> bool:
+        local = ends.local
+        if profile.match_fvrf not in {None, ends.vrf}:
+            return False
         if not profile.match_local_address and not profile.match_local_interface:
             return True
         return local in profile.match_local_address or any(
@@ -164,7 +170,7 @@ class Profiles:
         parsed = _parsed(certificates)
         why = ""
         for profile in self.config.profiles.values():
-            if not self._local(profile, ends.local):
+            if not self._local(profile, ends):
                 continue
             by_map = False
             if not any(identity_matches(match, identity) for match in profile.match_remote):
@@ -297,10 +303,16 @@ class Profiles:
         near = [peer for peer in peers if peer.prefix is not None and peer.prefix.covers(address)]
         return max(near, key=lambda peer: peer.prefix.length if peer.prefix else 0, default=None)
 
-    def holder(self, name: str, remote: bytes, identity: Identity, certificate: PeerCertificate | None) -> Holder:
-        """Whose leases and interfaces those of a peer at `remote` are. A pre-shared key of one entry of a keyring proves
-        nothing of who has another's, whatever identity is claimed with it."""
+    def holder(
+        self, name: str, place: tuple[str, bytes], identity: Identity, certificate: PeerCertificate | None
+    ) -> Holder:
+        """Whose leases and interfaces those of a peer at `place` (VRF, address) are. A pre-shared key of one entry of a keyring
+        proves nothing of who has another's, whatever identity is claimed with it; and an address says who somebody is in one
+        VRF alone."""
+        vrf, remote = place
         profile, found = self.get(name), holder_of(name, identity, certificate)
+        if vrf and found[1][0] in _ADDRESSES:
+            found = (found[0], found[1] + b"\0" + vrf.encode())
         if profile is None or certificate is not None:
             return found
         entry = self.keyring_peer(profile, remote, identity)
@@ -346,8 +358,16 @@ class Profiles:
         """`default` exists without a line."""
         return self.config.ipsec_profiles.get(name) or (IpsecProfile(DEFAULT) if name == DEFAULT else None)
 
-    def ike_of(self, ipsec: IpsecProfile) -> IkeProfile | Refusal:
-        """With which IKE profile an IPsec profile initiates."""
+    def ike_of(self, ipsec: IpsecProfile, vrf: str) -> IkeProfile | Refusal:
+        """With which IKE profile an IPsec profile initiates, in a VRF."""
+        found = self._ike_of(ipsec)
+        if isinstance(found, IkeProfile) and found.match_fvrf not in {None, vrf}:
+            return Refusal(
+                f"IKEv2 profile {found.name} is not for {f'VRF {vrf}' if vrf else 'the default VRF'} (match fvrf)"
+            )
+        return found
+
+    def _ike_of(self, ipsec: IpsecProfile) -> IkeProfile | Refusal:
         profiles = self.config.profiles
         if ipsec.ike_profile:
             found = profiles.get(ipsec.ike_profile)

@@ -159,6 +159,8 @@ class WantSnapshot:
     responder_only: bool = False
     access: str = ""
     """Of a neighbour of a virtual template: its virtual access interface, while it is up."""
+    vrf: str = ""
+    """Of its outer addresses."""
 
 
 @frozen

@@ -80,6 +80,7 @@ def _wants(node: Node) -> Iterator[WantSnapshot]:
             want.next_try,
             want.passive,
             bearer.interface if up and bearer is not want.key else "",
+            request.vrf,
         )
 
 

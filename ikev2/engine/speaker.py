@@ -295,13 +295,13 @@ class Speaker:
         """A peer that we send ESP to says that it has no such SA. Anybody may say so: it only makes us ask."""
         node = self.node
         node.admission.count("INVALID_SPI outside of an IKE SA")
-        message = self._decoded(octets) if node.at(ends.remote) else None
+        message = self._decoded(octets) if node.at(ends) else None
         for notify in message.payloads if message is not None else ():
             if not isinstance(notify, Notify) or notify.kind != NotifyKind.INVALID_SPI or len(notify.octets) != 4:
                 continue
             numbers = node.carriers.by_spi(int.from_bytes(notify.octets))
             for peer in [node.peers[number] for number in numbers]:
-                if peer.remote == ends.remote:
+                if peer.place == (ends.vrf, ends.remote):
                     self._ask(peer, "INVALID_SPI")
 
     def _init(self, header: Header, octets: bytes, ends: Ends) -> None:
@@ -323,9 +323,9 @@ class Speaker:
             return
         cookie, nonce = seen
         spi, admission = header.initiator_spi, node.admission
-        match admission.admit(cookie, nonce, ends.remote, spi, len(node.peers), node.now):
+        match admission.admit(cookie, nonce, ends.where, spi, len(node.peers), node.now):
             case Verdict.CHALLENGE:
-                wanted = admission.cookies.make(nonce, ends.remote, spi, node.now)
+                wanted = admission.cookies.make(nonce, ends.where, spi, node.now)
                 self._without_state(header, Notify(NotifyKind.COOKIE, wanted), ends)
             case Verdict.ACCEPT if len(node.peers) >= MAX_PEERS:
                 admission.count("too many SAs")
@@ -367,7 +367,7 @@ class Speaker:
             return
         node.count("accepted")
         node.inits[digest] = peer.number
-        node.admission.opened(peer.number, ends.remote, node.now)
+        node.admission.opened(peer.number, ends.where, node.now)
         self.calls.begin(peer, sa, outputs)
 
     def _unknown(self, header: Header, ends: Ends) -> None:
@@ -454,6 +454,7 @@ class Speaker:
             keep(node, self.kept, node.bearer(key))
             return
         want, changed = node.wants.put(key, owner, request)
+        node.unsure |= request.vrf not in node.fronts
         if not changed:
             return
         node.touch(key)
@@ -469,7 +470,7 @@ class Speaker:
 
     def _still(self, peer: Peer, request: SaRequest) -> bool:
         return (
-            peer.ends.local == request.local
+            (peer.ends.vrf, peer.ends.local) == (request.vrf, request.local)
             and (peer.remote == request.remote or bool(peer.children))
             and peer.ipsec == (self.node.protection(peer.key, request) if peer.key is not None else request.profile)
         )
@@ -531,11 +532,14 @@ class Speaker:
         node.learn(name, interface)
         if interface is None:
             node.received.pop(name, None)
-        if is_template(name) or name in node.protected:
+        if not is_access(name):
             node.unsure = True
-        if before is not None and not before.vrf:
-            gone = {address for address in before.addresses if ("", address) not in node.own}
-            for other in [other for other in node.peers.values() if other.ends.local in gone] if gone else ():
+        if before is not None:
+            gone = {(before.vrf, address) for address in before.addresses} - node.own.keys()
+            lost = (
+                [other for other in node.peers.values() if (other.ends.vrf, other.ends.local) in gone] if gone else []
+            )
+            for other in lost:
                 # Nothing can be sent from there any more, a DELETE neither; and the peer takes the next one for the same.
                 self.lifecycle.abandon(other, "the address is no longer ours")
         if is_template(name):
@@ -575,7 +579,7 @@ class Speaker:
                 # It follows from what we say, and goes with its peer; or with who wanted it, if we have called that.
                 if peer.initiator and peer.key is not None and node.wants.get(peer.key) is None:
                     self._let_go(peer, "no longer wanted")
-            elif row is None or (row.profile, row.local) != (peer.ipsec, peer.ends.local):
+            elif row is None or (row.profile, row.local, row.vrf) != (peer.ipsec, peer.ends.local, peer.ends.vrf):
                 self._let_go(peer, "the tunnel's protection has changed")
             elif peer.initiator and peer.key is not None and node.wants.get(peer.key) is None:
                 self._let_go(peer, "no longer wanted")
@@ -608,7 +612,8 @@ class Speaker:
         nobody there, say so, as after a restart."""
         node = self.node
         node.count("ESP with an unknown SPI")
-        known = node.at(said.remote)
+        ends = Ends(said.local, said.remote, vrf=said.vrf)
+        known = node.at(ends)
         for peer in known:
             self._ask(peer, "unknown SPI")
         if known or node.stopping or len(said.remote) != 4 or not node.admission.complain("unknown ESP SPI", node.now):
@@ -616,7 +621,7 @@ class Speaker:
         # RFC 7296 1.5: the SPIs may be zero or random, the initiator flag is set and the response flag is not.
         notify = Notify(NotifyKind.INVALID_SPI, said.spi.to_bytes(4))
         message = Message(node.entropy(8), _ZERO_SPI, Exchange.INFORMATIONAL, 0, True, False, (notify,))
-        self._send(encode(message), Ends(said.local, said.remote))
+        self._send(encode(message), ends)
 
     def _ask(self, peer: Peer, why: str) -> None:
         """Now and then, whether it is still there."""

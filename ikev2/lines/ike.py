@@ -88,7 +88,7 @@ def _named(name: str) -> Callable[[Values], str]:
     return lambda values: str(values[name])
 
 
-_ONE_VRF = "IKE runs in the default VRF"
+_ALL_VRFS = "a policy is for all VRFs; profiles have `match fvrf`"
 _POLICY_LINES = (
     opening(
         CONFIG,
@@ -99,8 +99,8 @@ _POLICY_LINES = (
         help="which proposals are used; the one called `default` exists by itself",
         order=35,
     ),
-    no_effect(POLICY_MODE, "match fvrf any", _ONE_VRF, no=False),
-    refused(POLICY_MODE, "match fvrf {vrf:name:vrf}", f"{_ONE_VRF}: only `match fvrf any` can be had"),
+    no_effect(POLICY_MODE, "match fvrf any", _ALL_VRFS, no=False),
+    refused(POLICY_MODE, "match fvrf {vrf:name:vrf}", _ALL_VRFS),
     listed(
         POLICY_MODE,
         "match address local {address:address}",

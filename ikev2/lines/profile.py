@@ -37,10 +37,26 @@ _PROFILE: Place[IkeProfile] = entry(
 
 # --- who belongs to it ------------------------------------------------------------------------------------------------
 
-_ONE_VRF = "IKE runs in the default VRF"
+_FVRF = "match fvrf ({any:=any} | {vrf:name:vrf})"
+
+
+def _show_fvrf(profile: IkeProfile) -> Iterable[Values]:
+    if profile.match_fvrf != "":
+        yield {"any": "any"} if profile.match_fvrf is None else {"vrf": profile.match_fvrf}
+
+
 _MATCHES = (
-    no_effect(MODE, "match fvrf any", _ONE_VRF, no=False),
-    refused(MODE, "match fvrf {vrf:name:vrf}", f"{_ONE_VRF}: only `match fvrf any` can be had"),
+    setting(
+        MODE,
+        _FVRF,
+        _PROFILE,
+        lambda profile, values: evolve(profile, match_fvrf=values.get("vrf")),
+        show=_show_fvrf,
+        remove=lambda profile, _values: evolve(profile, match_fvrf=""),
+        no="match fvrf [{any:=any} | {vrf:name:vrf}]",
+        help="only peers whose outer addresses are in this VRF; without this line, the default VRF",
+        order=2,
+    ),
     listed(
         MODE,
         "match address local {local:address}",

@@ -236,7 +236,8 @@ def _session(
     yield f"Session status: {status_word(ike, children)}     "
     port = ike.ends.remote_port if ike is not None else 500
     inner = vrf(interface)
-    vrfs = f" fvrf: (none) ivrf: {inner or '(none)'}" if detail else " "
+    front = ike.ends.vrf if ike is not None else want.vrf if want is not None else ""
+    vrfs = f" fvrf: {front or '(none)'} ivrf: {inner or '(none)'}" if detail else " "
     yield f"Peer: {format_address(address)} port {port}{vrfs}"
     if detail:
         identity = ike.remote_identity if ike else next((child.identity for child in children), "")

@@ -53,7 +53,8 @@ def sas(snapshot: SpeakerSnapshot, ikes: Iterable[IkeSnapshot], *, detailed: boo
 
 def _row(ike: IkeSnapshot) -> Iterator[str]:
     local, remote = end(ike.ends.local, ike.ends.local_port), end(ike.ends.remote, ike.ends.remote_port)
-    yield f"{ike.number:<9} {local:<21} {remote:<21} {'none/none':<20} {ike.status.value:<6} "
+    vrfs = f"{ike.ends.vrf or 'none'}/none"
+    yield f"{ike.number:<9} {local:<21} {remote:<21} {vrfs:<20} {ike.status.value:<6} "
 
 
 def _terms(ike: IkeSnapshot, now: float) -> Iterator[str]:

@@ -139,7 +139,7 @@ def _profile(one: IkeProfile, config: Ikev2Config, reason: str, users: int) -> I
     yield " Shutdown : No"
     yield f" Ref Count: {users}"
     yield " Match criteria: "
-    yield "  Fvrf: global"
+    yield f"  Fvrf: {'any' if one.match_fvrf is None else one.match_fvrf or 'global'}"
     yield f"  Local address/interface: {' '.join(local) or 'none'}"
     yield "  Identities: " if one.match_remote else "  Identities: none"
     yield from (f"    {_identity(match)}" for match in one.match_remote)

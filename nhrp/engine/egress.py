@@ -21,9 +21,9 @@ from nhrp.engine.gate import Gate
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
 from nhrp.engine.reach import NOWHERE, Reach, Reached
-from nhrp.engine.requester import SHORTEST, contested
+from nhrp.engine.requester import contested, vouches
 from nhrp.engine.transit import Question, Transit, scope_of
-from nhrp.engine.ways import Addresses, Ways, Where
+from nhrp.engine.ways import SHORTEST, Addresses, Ways, Where
 from nhrp.wire.mpls import FecLabel, MplsBinding, NextHopLabel, Role, mpls_extension
 from nhrp.wire.packet import Cie, CieCode, Extension, ExtensionKind, Flag, Kind, Packet
 from stack.addr import Fec, Prefix, PrefixFec, VrfFec
@@ -63,7 +63,7 @@ class Stage(Enum):
 @define(eq=False)
 class Record:
     """`prefix`: what was (or will be) answered, part of the route `matched`. `overlay`, `nbma`, `claimed`: the requester.
-    `tunnel`: a tunnel to it is wanted."""
+    `tunnel`: a tunnel to it is wanted. `route`: and a host route by that."""
 
     number: int
     question: Question
@@ -74,6 +74,7 @@ class Record:
     matched: Prefix
     fec: Fec | None
     tunnel: bool
+    route: bool
     since: float
     expires: float
     stage: Stage = Stage.LABEL
@@ -187,8 +188,7 @@ class Egress:
         if old is None and (fault := self._no_room(packet.source)):
             self.transit.nak(question.arrival, CieCode.INSUFFICIENT_RESOURCES, fault)
             return
-        stable = bool(packet.flags & Flag.STABLE_SOURCE) and packet.cies[0].holding_time > 0
-        record = self._record(question, nbma, prefix, stable=stable)
+        record = self._record(question, nbma, prefix)
         self._enter(record)
         if old is not None:
             self._remove(old)  # after the new one holds what both need
@@ -208,14 +208,13 @@ class Egress:
             self._reply(record)
 
     def _nbma(self, arrival: Arrival) -> bytes:
-        """Where the requester is: as a NAT shows it, if there is one."""
+        """Where the requester is: as a NAT shows it, if there is one. What comes straight from it comes from where it is."""
         packet = arrival.packet
-        for cie in nat_cies(packet) or ():
-            if cie.nbma and cie.protocol == packet.source:
-                return cie.nbma
         record = packet.extension(ExtensionKind.FORWARD_TRANSIT)
-        straight = record is not None and not record.octets
-        return arrival.fact.outer_source if straight else packet.source_nbma
+        if record is not None and not record.octets:
+            return arrival.fact.outer_source
+        listed = (cie.nbma for cie in nat_cies(packet) or () if cie.nbma and cie.protocol == packet.source)
+        return next(listed, packet.source_nbma)
 
     def _prefix(self, question: Question) -> Prefix:
         """Our route's prefix; of one that is too short, such as a default route's, the host alone."""
@@ -225,7 +224,7 @@ class Egress:
     def _objection(self, arrival: Arrival, nbma: bytes) -> str:
         """Why the requester is not where it says."""
         overlay = arrival.packet.source
-        if len(nbma) != len(self.node.nbma(arrival.name)):
+        if not len(nbma) == len(arrival.packet.source_nbma) == len(self.node.nbma(arrival.name)):
             return "an NBMA address of another family"
         if fault := self.ways.usurps(arrival.name, overlay, nbma):
             return fault
@@ -235,11 +234,17 @@ class Egress:
             return "a route of ours leads to it by another NBMA address"
         return contested(self.ways, self.reach, arrival, overlay, nbma)
 
-    def _record(self, question: Question, nbma: bytes, prefix: Prefix, *, stable: bool) -> Record:
+    def _record(self, question: Question, nbma: bytes, prefix: Prefix) -> Record:
         """RFC 2332 5.2.1, 6.2.1: only a requester that says it is stable (S), for more than no time, is remembered as one to be
-        reached (N06)."""
+        reached (N06); and only if that comes from itself, or from one who may say where others are."""
         node, arrival = self.node, question.arrival
         packet = arrival.packet
+        stable = bool(packet.flags & Flag.STABLE_SOURCE) and packet.cies[0].holding_time > 0
+        vouched = vouches(self.ways, self.reach, arrival, packet.source)
+        if not vouched and nbma != arrival.fact.outer_source:
+            node.count("requester not learned: passed on by one that may not say where others are")
+            stable = False
+        bound = self.gate.is_bound(arrival, packet.source)
         fec: Fec | None = None
         if question.labelled:
             whole = isinstance(question.fec, VrfFec) and question.fec.vrf == question.vrf
@@ -256,6 +261,7 @@ class Egress:
             question.way.prefix,
             fec,
             stable,
+            self.ways.may_draw(arrival.name, packet.source, vouched=vouched or bound, asked=False),
             node.now,
             node.now + holding_time,
         )
@@ -276,7 +282,7 @@ class Egress:
         if record.tunnel:
             build = node.family(record.interface, record.question.arrival.afi).shortcut
             record.reached = self.reach.hold(
-                number, record.interface, record.overlay, record.nbma, build=build, route=True
+                number, record.interface, record.overlay, record.nbma, build=build, route=record.route
             )
             node.timers.set(("answer-tunnel", number), node.now + TUNNEL_WITHIN)
 

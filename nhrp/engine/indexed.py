@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from stack.events import Interface, OverlayRow
+from stack.events import Interface, OverlayRow, TunnelRow
 
-__all__ = ["Interfaces", "Overlays"]
+__all__ = ["Interfaces", "Overlays", "Tunnels"]
 
 
 class Overlays(MutableMapping[tuple[str, bytes], OverlayRow]):
@@ -99,6 +99,39 @@ class Interfaces(MutableMapping[str, Interface]):
 
     def members(self, network: int) -> Iterable[str]:
         return self._members.get(network, ())
+
+
+class Tunnels(MutableMapping[str, TunnelRow]):
+    """Name -> tunnel; also by the addresses of its ends."""
+
+    def __init__(self, rows: Mapping[str, TunnelRow] | None = None) -> None:
+        self._rows: dict[str, TunnelRow] = {}
+        self._ends: dict[tuple[str, bytes], dict[str, None]] = {}
+        self.update(rows or {})
+
+    def __getitem__(self, name: str) -> TunnelRow:
+        return self._rows[name]
+
+    def __setitem__(self, name: str, row: TunnelRow) -> None:
+        self.pop(name, None)
+        self._rows[name] = row
+        for address in {row.local, row.remote} - {b""}:
+            self._ends.setdefault((row.vrf, address), {})[name] = None
+
+    def __delitem__(self, name: str) -> None:
+        row = self._rows.pop(name)
+        for address in {row.local, row.remote} - {b""}:
+            _take(self._ends, (row.vrf, address), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def is_end(self, vrf: str, address: bytes) -> bool:
+        """Whether a tunnel begins or ends at `address`, in transport VRF `vrf`."""
+        return (vrf, address) in self._ends
 
 
 def _take(index: dict[Any, dict[Any, Any]], key: Any, member: Any) -> None:

@@ -6,12 +6,13 @@ One direction: the parts know the node, the node knows none of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from attrs import define, field
 
 from nhrp.config import NhrpConfig, NhrpFamily, NhrpInterface
-from nhrp.engine.indexed import Interfaces, Overlays
+from nhrp.engine.indexed import Interfaces, Overlays, Tunnels
 from nhrp.engine.outputs import Level, Log, Output, Post, Publish, Send
 from nhrp.wire.packet import Kind, Packet
 from stack.addr import DEFAULT_VRF, Afi, Fec
@@ -70,6 +71,10 @@ def _overlays(rows: Overlays | Mapping[tuple[str, bytes], OverlayRow]) -> Overla
     return rows if isinstance(rows, Overlays) else Overlays(rows)
 
 
+def _tunnels(rows: Tunnels | Mapping[str, TunnelRow]) -> Tunnels:
+    return rows if isinstance(rows, Tunnels) else Tunnels(rows)
+
+
 @define(eq=False)
 class Node:
     """`encode`: of nhrp.wire, injected so that a test may look at packets. Tables are read-only views."""
@@ -83,7 +88,7 @@ class Node:
     now: float = 0.0
     debug: bool = False
     interfaces: Interfaces = field(factory=Interfaces, converter=_interfaces)
-    tunnels: dict[str, TunnelRow] = field(factory=dict)
+    tunnels: Tunnels = field(factory=Tunnels, converter=_tunnels)
     adjacencies: dict[AdjacencyKey, AdjacencyRow] = field(factory=dict)
     sas: dict[SaKey, SaRow] = field(factory=dict)
     overlays: Overlays = field(factory=Overlays, converter=_overlays)
@@ -97,14 +102,17 @@ class Node:
     """(interface, `in` or `out`, kind of packet) -> packets."""
     stopping: bool = False
     _claimants: int = 0
-    _request_id: int = 0
+    _request_ids: int = 0
+    _secret: bytes = field(default=b"", repr=False)
     _out: list[Output] = field(factory=list)
     _lines: tuple[int, int] = (0, 0)
     """(second, log lines in it)."""
 
     def __attrs_post_init__(self) -> None:
-        # RFC 2332 5.2.0.1 wants ids that are not used again after a restart: a random start, and steps of one.
-        self._request_id = int.from_bytes(self.entropy(4))
+        # RFC 2332 5.2.0.1 wants ids that are not used again after a restart: a random start, and steps of one. Who hears one
+        # must not know the next, which may be for another to answer: what is sent is the number under a key of our own.
+        self._request_ids = int.from_bytes(self.entropy(4))
+        self._secret = self.entropy(16)
 
     # --- what is to be done ---------------------------------------------------------------------------------------------
 
@@ -156,8 +164,9 @@ class Node:
         return self._claimants
 
     def request_id(self) -> int:
-        self._request_id = self._request_id + 1 & 0xFFFFFFFF or 1
-        return self._request_id
+        """Not 0, and none twice before all have been used."""
+        self._request_ids = self._request_ids + 1 & 0xFFFFFFFF
+        return _shuffled(self._request_ids, self._secret) or self.request_id()
 
     # --- look-ups ---------------------------------------------------------------------------------------------------------
 
@@ -220,6 +229,15 @@ class Node:
     def state(self) -> dict[str, Any]:
         """For `debug` and tests."""
         return {"claims": len(self.claims), "timers": len(self.timers), "counters": dict(self.counters)}
+
+
+def _shuffled(number: int, key: bytes) -> int:
+    """A permutation of the numbers of 32 bits: four rounds of Luby and Rackoff."""
+    left, right = number >> 16, number & 0xFFFF
+    for turn in range(4):
+        mixed = blake2b(right.to_bytes(2), key=key, digest_size=2, salt=bytes((turn,))).digest()
+        left, right = right, left ^ int.from_bytes(mixed)
+    return left << 16 | right
 
 
 def _is_link_local(address: bytes) -> bool:

@@ -203,7 +203,7 @@ class Reach:
         if tunnel is None:
             return None, Reached("", usable=False, reason=f"{hold.interface} has no source")
         key = SaKey(name, hold.nbma)
-        rows[Slot(SaWanted, "", key)] = SaRequest(template.row.protection, tunnel.local, hold.nbma)
+        rows[Slot(SaWanted, "", key)] = SaRequest(template.row.protection, tunnel.local, hold.nbma, tunnel.vrf)
         row = node.sas.get(key)
         if row is None or not row.up or not row.access:
             reason = row.reason if row is not None and row.reason else "a security association is being made"

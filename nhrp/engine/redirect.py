@@ -7,7 +7,7 @@ from attrs import define, field
 from nhrp.engine.gate import Gate
 from nhrp.engine.node import Node, afi_of
 from nhrp.engine.requester import addresses_of
-from nhrp.engine.ways import Ways, Where
+from nhrp.engine.ways import Way, Ways, Where
 from nhrp.events import RedirectSent
 from nhrp.wire.mpls import ContextLabel, MplsBinding, Role, mpls_extension
 from nhrp.wire.packet import Extension, ExtensionKind, Kind, Packet
@@ -47,12 +47,12 @@ class Redirects:
         if not own or not nbma:
             node.count("redirect not sent: no address of ours")
             return
-        if self._goes_back(fact, destination):
+        way = (self.ways.switched(label) if label is not None else None) or self.ways.find(fact.vrf, destination)
+        if _goes_back(way, fact):
             node.count("redirect not sent: it goes back to its sender")
             return
-        packet = Packet(
-            Kind.TRAFFIC_INDICATION, nbma, own, source, 0, 0, (), self._extensions(fact, own), body=fact.header
-        )
+        extensions = self._extensions(fact, own, way.prefix.length if way.where is Where.NETWORK else 0)
+        packet = Packet(Kind.TRAFFIC_INDICATION, nbma, own, source, 0, 0, (), extensions, body=fact.header)
         self.gate.send(name, fact.ingress.endpoint, packet)
         node.count("redirects sent")
         node.post(RedirectSent(name, fact.vrf, source, destination))
@@ -81,26 +81,22 @@ class Redirects:
                 return
             del self._told[key]
 
-    def _goes_back(self, fact: Hairpin, destination: bytes) -> bool:
-        """On a multipoint interface a packet may leave to the very endpoint it came from: a shortcut would be no shorter."""
-        label = fact.ingress.in_label
-        way = (self.ways.switched(label) if label is not None else None) or self.ways.find(fact.vrf, destination)
-        return (
-            way.where is Where.NETWORK
-            and way.interface == fact.ingress.interface
-            and (way.nbma == fact.ingress.endpoint)
-        )
-
-    def _extensions(self, fact: Hairpin, own: bytes) -> tuple[Extension, ...]:
+    def _extensions(self, fact: Hairpin, own: bytes, extent: int) -> tuple[Extension, ...]:
         """Cisco's: both transit records, NAT address; and the label that the packet came under, which is how its sender knows
-        the VRF."""
+        the VRF, with how far our route goes: a station that answers for more draws no more."""
         found = [Extension(ExtensionKind.FORWARD_TRANSIT), Extension(ExtensionKind.REVERSE_TRANSIT)]
         found.append(Extension(ExtensionKind.NAT_ADDRESS, compulsory=False))
         label = fact.ingress.in_label
         if label is not None:
             context = ContextLabel(label, own)
-            found.append(mpls_extension(MplsBinding(Role.INDICATION, context), self.node.config.oui))
+            found.append(mpls_extension(MplsBinding(Role.INDICATION, context, extent=extent), self.node.config.oui))
         return tuple(found)
 
     def __len__(self) -> int:
         return len(self._told)
+
+
+def _goes_back(way: Way, fact: Hairpin) -> bool:
+    """On a multipoint interface a packet may leave to the very endpoint it came from: a shortcut would be no shorter."""
+    there = (way.interface, way.nbma) == (fact.ingress.interface, fact.ingress.endpoint)
+    return way.where is Where.NETWORK and there

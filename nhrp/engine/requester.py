@@ -20,8 +20,8 @@ from nhrp.engine.gate import Gate
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
 from nhrp.engine.reach import Reach
-from nhrp.engine.shortcuts import Answer, Entry, Input, Shortcuts, State
-from nhrp.engine.ways import Way, Ways, Where
+from nhrp.engine.shortcuts import Answer, Entry, Hint, Input, Shortcuts, State
+from nhrp.engine.ways import SHORTEST, Way, Ways, Where
 from nhrp.events import RedirectReceived
 from nhrp.wire.mpls import ContextLabel, MplsBinding, Role, mpls_extension, mpls_of
 from nhrp.wire.packet import Cie, ErrorCode, Flag, Kind, Packet
@@ -33,11 +33,11 @@ __all__ = [
     "INDICATION_RATE",
     "REQUEST_RATE",
     "RETRIES",
-    "SHORTEST",
     "Requester",
     "addresses_of",
     "contested",
     "mpls_said",
+    "vouches",
 ]
 
 RETRIES = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -50,9 +50,6 @@ GIVE_UP = sum(RETRIES)
 
 REQUEST_RATE, INDICATION_RATE = 100.0, 200.0
 """A second, and at once: new resolutions, and redirects that are looked at."""
-
-SHORTEST = {4: 8, 16: 16}
-"""Prefixes shorter than this (by octets of the address) are taken from nobody and given to nobody."""
 
 
 class _RefusedError(Exception):
@@ -84,17 +81,23 @@ def contested(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes, nbma: 
     """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. A server of ours, who
     is on our own way to it, or at the far end of a configured tunnel (a hub knows its peers) may say that it has moved; nobody
     else."""
-    if not reach.leads_to(overlay) - {nbma}:
-        return ""
-    name, source = arrival.name, arrival.fact.outer_source
-    if arrival.tunnel.remote and not reach.made(name):
-        return ""
-    if any(ways.nbma(name, server) == source for server in ways.servers(name)):
+    if not reach.leads_to(overlay) - {nbma} or vouches(ways, reach, arrival, overlay):
         return ""
     way = ways.find(ways.node.vrf(arrival.name), overlay)
-    if way.where is Where.NETWORK and (way.interface, way.nbma) == (name, source):
-        return ""
-    return "a tunnel leads to it elsewhere"
+    there = way.where is Where.NETWORK and (way.interface, way.nbma) == (arrival.name, nbma)
+    return "" if there else "a tunnel leads to it elsewhere"
+
+
+def vouches(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes) -> bool:
+    """Whether who has sent a packet may say where `overlay` is, if that is not where it is itself."""
+    name, source = arrival.name, arrival.fact.outer_source
+    if arrival.tunnel.remote and not reach.made(name):
+        return True
+    if ways.is_configured(name, source):
+        return True
+    way = ways.find(ways.node.vrf(name), overlay)
+    there = way.where is Where.NETWORK and (way.interface, way.nbma) == (name, source)
+    return there and way.next_hop not in (b"", overlay)
 
 
 @define(eq=False)
@@ -155,8 +158,13 @@ class Requester:
         if not self._requests.take(node.now):
             return "too many resolutions in a second"
         node.post(RedirectReceived(arrival.name, vrf, destination))
-        self._ask(self.shortcuts.open(vrf, destination, way, context))
+        hint = Hint(arrival.packet.source, self._extent(arrival.packet))
+        self._ask(self.shortcuts.open(vrf, destination, way, context, hint=hint))
         return ""
+
+    def _extent(self, packet: Packet) -> int:
+        binding = mpls_said(packet, self.node.config.oui, Role.INDICATION)  # it has been read before
+        return binding.extent if binding is not None else 0
 
     def _vrfs(self, arrival: Arrival, headers: Headers) -> list[tuple[str, Way, ContextLabel | None]]:
         """The VRFs whose packet it can have been: our next hop for its destination has sent the redirect, under the label (if
@@ -262,7 +270,7 @@ class Requester:
             if self.node.stopping or not way.within(old.network) or self.shortcuts.room() == "cache-limit":
                 continue
             context = _context(way) if old.context is not None else None
-            self._ask(self.shortcuts.open(old.vrf, old.destination, way, context, renews=old))
+            self._ask(self.shortcuts.open(old.vrf, old.destination, way, context, old, old.hint))
 
     # --- replies ------------------------------------------------------------------------------------------------------------
 
@@ -339,21 +347,28 @@ class Requester:
             raise _RefusedError("holding time 0")
         if len(cie.protocol) != len(entry.destination) or not cie.nbma:
             raise _RefusedError("no addresses")
-        nbma = self._natted(arrival.packet, cie)
-        if not nbma and not self._from_next_hop(arrival, entry) and arrival.fact.outer_source != cie.nbma:
-            nbma = arrival.fact.outer_source  # an SA has proved that it is there
-        nbma, claimed = nbma or cie.nbma, cie.nbma if nbma not in (b"", cie.nbma) else b""
+        vouched = self._from_next_hop(arrival, entry)
+        nbma = (self._natted(arrival.packet, cie) or cie.nbma) if vouched else arrival.fact.outer_source
+        claimed = cie.nbma if nbma != cie.nbma else b""
         if not _is_unicast(nbma) or len(nbma) != len(self.node.nbma(entry.way.interface)):
             raise _RefusedError("no unicast NBMA address")
         prefix = self._prefix(entry, cie)
-        if self.ways.usurps(entry.way.interface, cie.protocol, nbma):
+        if self._usurps(entry, cie.protocol, nbma):
             raise _RefusedError("the next hop cannot be there")
         if contested(self.ways, self.shortcuts.reach, arrival, cie.protocol, nbma):
             raise _RefusedError("a tunnel leads to the next hop elsewhere")
         labels = self._labels(arrival.packet, entry)
         if entry.context is not None and not labels:
             return None
-        return Answer(prefix, cie.protocol, nbma, cie.holding_time, claimed, labels)
+        route = self.ways.may_draw(entry.way.interface, cie.protocol, vouched=vouched, asked=True)
+        return Answer(prefix, cie.protocol, nbma, cie.holding_time, claimed, labels, route)
+
+    def _usurps(self, entry: Entry, overlay: bytes, nbma: bytes) -> bool:
+        """Whether an answer says that it is somebody else: he who told us to ask, or who has given us the label to ask by."""
+        allocator = entry.context.allocator if entry.context is not None else b""
+        if overlay in (entry.hint.redirector, allocator) and nbma != entry.way.nbma:
+            return True
+        return bool(self.ways.usurps(entry.way.interface, overlay, nbma))
 
     def _prefix(self, entry: Entry, cie: Cie) -> Prefix:
         """What the reply may draw: around what was asked, and no more than our own route sends by the network."""
@@ -364,9 +379,10 @@ class Requester:
         way = self.ways.find(entry.vrf, entry.destination)
         if not way.within(entry.network):
             raise _RefusedError("the route no longer leaves by the network")
-        if length < way.prefix.length:
-            self.node.count("reply cut down to our own route's prefix")
-            length = way.prefix.length
+        most = max(way.prefix.length, min(entry.hint.length, bits))
+        if length < most:
+            self.node.count("reply cut down to our own route's prefix, or the redirector's")
+            length = most
         prefix = Prefix.of(entry.destination, length)
         if prefix == way.prefix and way.where is not Where.NETWORK:
             raise _RefusedError("a prefix of ours")

@@ -17,6 +17,7 @@ from nhrp.engine.bindings import Bindings, Source
 from nhrp.engine.gate import Gate, is_unicast
 from nhrp.engine.node import Arrival, Node, afi_of
 from nhrp.engine.snapshot import BindingKind, BindingSnapshot
+from nhrp.engine.ways import elsewhere
 from nhrp.wire.packet import Cie, CieCode, ErrorCode, ExtensionKind, Flag, Kind, Packet
 from stack.addr import Prefix
 from stack.values import value
@@ -31,9 +32,6 @@ MOST_REFUSED = 64
 
 REFUSED_TIME = 300.0
 """Seconds for which it does."""
-
-_NOT_OURS = frozenset(("connected", "local"))
-"""Kinds of routes that say where an address is beyond doubt."""
 
 
 @value
@@ -108,7 +106,9 @@ class Server:
             return CieCode.PROHIBITED, "registration of an address of ours"
         if not self.gate.speaks_for(arrival, address):
             return CieCode.PROHIBITED, "registration of an address that is assigned to another"
-        if self._attached(arrival, address):
+        if node.tunnels.is_end(arrival.interface.vrf, address):
+            return CieCode.PROHIBITED, "registration of an NBMA address"
+        if self._elsewhere(arrival, address):
             return CieCode.PROHIBITED, "registration of an address that is elsewhere"
         outer = arrival.fact.outer_source
         code = self.bindings.register(
@@ -123,16 +123,10 @@ class Server:
         )
         return code, _REASONS.get(code, "registration")
 
-    def _attached(self, arrival: Arrival, address: bytes) -> bool:
-        """Whether a new address belongs to a network that is attached to us elsewhere: a host route would draw its traffic."""
-        node = self.node
-        if self.bindings.on(arrival.name, address) is not None:
-            return False
-        found = node.rib.match(arrival.interface.vrf, address, frozenset(("nhrp",)))
-        if found is None or found[1].route.kind not in _NOT_OURS:
-            return False
-        network = arrival.interface.row.network_id
-        return not any(node.network(via.interface) == network for via in found[1].route.vias)
+    def _elsewhere(self, arrival: Arrival, address: bytes) -> bool:
+        """Whether a new address belongs to a network that is elsewhere: a host route would draw its traffic."""
+        known = self.bindings.on(arrival.name, address) is not None or self.gate.is_bound(arrival, address)
+        return not known and elsewhere(self.node, arrival.interface.vrf, arrival.interface.row.network_id, address)
 
     def _refuse(self, arrival: Arrival, cie: Cie, reason: str) -> None:
         packet = arrival.packet

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import define, field
 
@@ -27,7 +27,7 @@ from stack.claims import Slot
 from stack.events import Route, RouteOffered, Via
 from stack.values import value
 
-__all__ = ["NEGATIVE_TIME", "TABLE", "TUNNEL_TIME", "Answer", "Entry", "Input", "Shortcuts", "State"]
+__all__ = ["NEGATIVE_TIME", "TABLE", "TUNNEL_TIME", "Answer", "Entry", "Hint", "Input", "Shortcuts", "State"]
 
 NEGATIVE_TIME = 30.0
 """Seconds in which nothing is asked again that was refused, or that nobody answered."""
@@ -80,7 +80,7 @@ TABLE: dict[tuple[State, Input], tuple[str, State | None]] = {
 @value
 class Answer:
     """What a reply said, checked. `claimed`: the NBMA address that the far end says it has, if a NAT shows another. `labels`:
-    to push; empty: none."""
+    to push; empty: none. `route`: there may be a host route to `overlay`."""
 
     prefix: Prefix
     overlay: bytes
@@ -88,12 +88,25 @@ class Answer:
     holding_time: int
     claimed: bytes = b""
     labels: LabelStack = ()
+    route: bool = True
+
+
+class Hint(NamedTuple):
+    """What a redirect tells beside the destination. `redirector`: the overlay address of the station that sent it. `length`: of
+    the prefix of its own route (0: not said); a shortcut is no wider than that."""
+
+    redirector: bytes = b""
+    length: int = 0
+
+
+NO_HINT = Hint()
 
 
 @define(eq=False)
 class Entry:
     """`way`: by which it was asked. `context`: the label that stands for the VRF at the next hop (None: the interface's own
-    VRF). `renews`: the entry whose place it is to take. `started`: when the redirect came, or the renewal began."""
+    VRF). `renews`: the entry whose place it is to take. `started`: when the redirect came, or the renewal began. `hint`: who
+    sent the redirect, and the length of its own route's prefix."""
 
     number: int
     vrf: str
@@ -107,6 +120,7 @@ class Entry:
     tries: int = 0
     asked: float = 0.0
     renews: Entry | None = None
+    hint: Hint = NO_HINT
     renewed_by: Entry | None = None
     answer: Answer | None = None
     reached: Reached = NOWHERE
@@ -166,11 +180,17 @@ class Shortcuts:
         return "cache-limit" if len(self.entries) + self.others() >= config.cache_limit else ""
 
     def open(
-        self, vrf: str, destination: bytes, way: Way, context: ContextLabel | None, renews: Entry | None = None
+        self,
+        vrf: str,
+        destination: bytes,
+        way: Way,
+        context: ContextLabel | None,
+        renews: Entry | None = None,
+        hint: Hint = NO_HINT,
     ) -> Entry:
         """A new entry, not asked yet. The caller has looked for room."""
         node = self.node
-        entry = Entry(node.claimant(), vrf, destination, way, context, node.now, renews=renews)
+        entry = Entry(node.claimant(), vrf, destination, way, context, node.now, renews=renews, hint=hint)
         entry.request_id = node.request_id()
         self.entries[entry.number] = self.requests[entry.request_id] = entry
         self._addresses.add(vrf, destination, entry.number)
@@ -205,7 +225,9 @@ class Shortcuts:
         self.node.timers.set(("shortcut-end", entry.number), self.node.now + TUNNEL_TIME)
         entry.expires = self.node.now + answer.holding_time
         interface = entry.way.interface
-        entry.reached = self.reach.hold(entry.number, interface, answer.overlay, answer.nbma, build=True, route=True)
+        entry.reached = self.reach.hold(
+            entry.number, interface, answer.overlay, answer.nbma, build=True, route=answer.route
+        )
         if entry.reached.usable:
             self.turn(entry, Input.REACHED)
 

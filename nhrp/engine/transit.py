@@ -98,14 +98,18 @@ class Transit:
         packet, source = arrival.packet, arrival.fact.outer_source
         if not self.gate.speaks_for(arrival, packet.source):
             return "not the address that IKEv2 has assigned"
-        if not self.node.assigned(arrival.name, source) or packet.source_nbma == source:
+        if self.node.assigned(arrival.name, source):
+            return _astray(packet, packet.source_nbma, source)
+        return self._registered_elsewhere(arrival, packet.source, packet.source_nbma)
+
+    def _registered_elsewhere(self, arrival: Arrival, overlay: bytes, said: bytes) -> str:
+        """Whether `overlay`, which a packet says is at NBMA address `said`, is known to be elsewhere."""
+        known = self.bindings.known(arrival.interface.vrf, overlay)
+        if known is None or arrival.tunnel.remote:
             return ""
-        listed = nat_cies(packet)
-        if listed is None:
-            return "behind a NAT, and no NAT extension"
-        if any(one.nbma != source for one in listed if one.nbma):
-            return "an NBMA address that is not its own"
-        return ""
+        listed = [one.nbma for one in nat_cies(arrival.packet) or () if one.nbma and one.protocol == overlay]
+        there = said in (known.nbma, known.claimed) and all(one == known.nbma for one in listed)
+        return "" if there else "registered by another NBMA address"
 
     def _context(self, arrival: Arrival) -> _Context:
         """The VRF that a request is about. A label not ours, or never given to this neighbour, says nothing (V07)."""
@@ -196,15 +200,25 @@ class Transit:
         node.count(f"{packet.kind.name.lower().replace('_', ' ')}s passed on")
 
     def _false_word(self, arrival: Arrival, packet: Packet) -> bool:
-        """Whether a peer whose addresses IKEv2 has assigned says something about others'."""
-        source = arrival.fact.outer_source
-        if not self.node.assigned(arrival.name, source):
+        """Whether it says something about others than its sender: where they are, or what they have. A peer whose addresses
+        IKEv2 has assigned is where its SA is; who has registered is where it has registered from; and nobody else is where we
+        are."""
+        source, ours = arrival.fact.outer_source, arrival.tunnel.local
+        assigned = bool(self.node.assigned(arrival.name, source))
+        if packet.kind is Kind.PURGE_REQUEST:
+            return assigned and not self.gate.speaks_for(arrival, packet.source)
+        if packet.kind is not Kind.RESOLUTION_REPLY:
             return False
-        if packet.kind is Kind.RESOLUTION_REPLY:
-            return any(
-                not cie.code and cie.protocol and not self.gate.speaks_for(arrival, cie.protocol) for cie in packet.cies
-            )
-        return packet.kind is Kind.PURGE_REQUEST and not self.gate.speaks_for(arrival, packet.source)
+        if any(one.nbma == ours for one in (*packet.cies, *(nat_cies(packet) or ()))):
+            return True
+        for cie in packet.cies:
+            if cie.code or not cie.protocol:
+                continue
+            if assigned and (not self.gate.speaks_for(arrival, cie.protocol) or _astray(packet, cie.nbma, source)):
+                return True
+            if not assigned and self._registered_elsewhere(arrival, cie.protocol, cie.nbma):
+                return True
+        return False
 
     def _onward(self, arrival: Arrival, way: Way, extensions: tuple[Extension, ...] | None, about: bytes) -> None:
         """`about`: whose public NBMA address belongs into an empty NAT extension."""
@@ -242,6 +256,16 @@ class Transit:
             packet, kind=Kind.RESOLUTION_REPLY, flags=flags, cies=(cie,), extensions=extensions, hop_count=255
         )
         self.gate.send(arrival.name, arrival.fact.outer_source, reply)
+
+
+def _astray(packet: Packet, said: bytes, source: bytes) -> str:
+    """Why a station whose packets come from `source` is not at `said`, or as a NAT shows it."""
+    listed = nat_cies(packet)
+    if any(one.nbma != source for one in listed or () if one.nbma):
+        return "an NBMA address that is not its own"
+    if said != source and listed is None:
+        return "behind a NAT, and no NAT extension"
+    return ""
 
 
 def _is_context(extension: Extension, packet: Packet, oui: bytes) -> bool:

@@ -19,9 +19,13 @@ from stack.tables.lfib import Operation
 from stack.tables.nexthop import NextHop
 from stack.tables.rib import Candidate
 
-__all__ = ["EXCLUDED", "Addresses", "Registered", "Way", "Ways", "Where"]
+__all__ = ["EXCLUDED", "SHORTEST", "Addresses", "Registered", "Way", "Ways", "Where", "attached_elsewhere", "elsewhere"]
 
 EXCLUDED = frozenset({"nhrp"})
+
+SHORTEST = {4: 8, 16: 16}
+"""Prefixes shorter than this (by octets of the address) are taken from nobody and given to nobody; a route that short says
+nothing of where an address is."""
 
 
 class Where(Enum):
@@ -153,6 +157,31 @@ class Ways:
         maps = node.family(name, Prefix.host(overlay).afi).maps if overlay else ()
         return next((one.nbma for one in maps if one.address == overlay), b"")
 
+    def is_configured(self, interface: str, nbma: bytes) -> bool:
+        """Whether the configuration has us ask the station at `nbma`: a server, or, where there are none, one that is mapped."""
+        families = self.node.nhrp(interface).families.values()
+        servers = [server for family in families for server in family.nhs]
+        if any(server.nbma == nbma for server in servers):
+            return True
+        if any(self.nbma(interface, server) == nbma for server in self.servers(interface)):
+            return True
+        return not servers and any(one.nbma == nbma for family in families for one in family.maps)
+
+    def may_draw(self, interface: str, overlay: bytes, *, vouched: bool, asked: bool) -> bool:
+        """Whether there may be a host route to `overlay`, a station that we know from NHRP alone. Its packets go nowhere in
+        particular now, or into the network; and where a route of ours says to which station, one that may speak for others has
+        `vouched` for it. `asked`: it is the answer to a question of ours."""
+        vrf, network = self.node.vrf(interface), self.node.network(interface)
+        found = self.node.rib.match(vrf, overlay, EXCLUDED)
+        if found is None or found[0].length < SHORTEST[len(overlay)]:
+            return vouched or asked
+        prefix, route = found
+        way = self._routed(prefix, route, overlay)
+        if not way.within(network):
+            return False
+        attached = not any(via.address for via in route.route.vias)
+        return vouched or (attached and (asked or prefix == Prefix.host(overlay)))
+
     def usurps(self, interface: str, overlay: bytes, nbma: bytes) -> str:
         """Why `overlay` cannot be at `nbma`: it is ours, or another's whom we know without NHRP's resolutions ('': it can)."""
         node = self.node
@@ -161,6 +190,12 @@ class Ways:
             return "it is an address of ours"
         if nbma == node.nbma(interface):
             return "the NBMA address is ours"
+        tunnel = node.tunnels.get(interface)
+        same = overlay == nbma and tunnel is not None and tunnel.vrf == vrf
+        if same or node.tunnels.is_end(vrf, overlay):
+            return "it is an NBMA address"
+        if attached_elsewhere(node, vrf, node.network(interface), overlay):
+            return "it is of a network that is attached to us elsewhere"
         known = self.registered(vrf, overlay)
         if known is not None and known.nbma != nbma:
             return "it is registered by another NBMA address"
@@ -171,9 +206,9 @@ class Ways:
         family = node.family(interface, Prefix.host(overlay).afi)
         if any(server.address == overlay and server.nbma not in (b"", nbma) for server in family.nhs):
             return "it is a server of ours"
-        return self._attached_elsewhere(vrf, overlay, nbma)
+        return self._routed_elsewhere(vrf, overlay, nbma)
 
-    def _attached_elsewhere(self, vrf: str, overlay: bytes, nbma: bytes) -> str:
+    def _routed_elsewhere(self, vrf: str, overlay: bytes, nbma: bytes) -> str:
         entry = self.node.rib.get(vrf, Prefix.host(overlay))
         best = entry.best(EXCLUDED) if entry is not None else None
         hop = self.node.nexthops.get(best.next_hop) if best is not None else None
@@ -182,6 +217,31 @@ class Ways:
             return ""
         at = self.nbma(hop.adjacency.interface, overlay)
         return "a route of ours leads to it by another NBMA address" if at and at != nbma else ""
+
+
+def attached_elsewhere(node: Node, vrf: str, network: int, address: bytes) -> bool:
+    """Whether `address` belongs to a network that is attached to us, and not by an interface of NHRP network `network`."""
+    found = node.rib.match(vrf, address, EXCLUDED)
+    if found is None or found[1].route.kind not in _ATTACHED:
+        return False
+    return not any(node.network(via.interface) == network for via in found[1].route.vias)
+
+
+def elsewhere(node: Node, vrf: str, network: int, address: bytes) -> bool:
+    """Whether packets to `address` go to a network that is not the stations' own: one attached to us elsewhere, or one behind
+    another station or router. Behind means that the next hop is no part of it. A host route says where the host is, and
+    stands; what is as short as a default route says nothing."""
+    if attached_elsewhere(node, vrf, network, address):
+        return True
+    found = node.rib.match(vrf, address, EXCLUDED)
+    if found is None or not SHORTEST[len(address)] <= found[0].length < len(address) * 8:
+        return False
+    prefix, vias = found[0], found[1].route.vias
+    return any(via.address and not prefix.covers(via.address) for via in vias)
+
+
+_ATTACHED = frozenset(("connected", "local"))
+"""Kinds of routes that say where an address is beyond doubt."""
 
 
 def _receives(prefix: Prefix, route: Candidate) -> bool:

@@ -83,7 +83,8 @@ class NextHopLabel:
 
 @value
 class MplsBinding:
-    """`vpn_id` (7 octets, RFC 2685) and `rd` (8) are for whoever reads a capture; empty: not said."""
+    """`vpn_id` (7 octets, RFC 2685) and `rd` (8) are for whoever reads a capture; empty: not said. `extent`: the prefix length
+    of the route by which who sends an indication would send the packet on (0: not said)."""
 
     role: Role
     context: ContextLabel | None = None
@@ -92,6 +93,7 @@ class MplsBinding:
     vpn_id: bytes = b""
     rd: bytes = b""
     capability: int = 0
+    extent: int = 0
 
     def fec_of(self, index: int) -> tuple[int, ...] | None:
         """The stack for a CIE's prefix; None: not said."""
@@ -109,6 +111,7 @@ class _Tlv(IntEnum):
     VPN_ID = 4
     RD = 5
     CAPABILITY = 6
+    EXTENT = 7
 
 
 _RFC = "RFC 2332 5.3.5, MPLS binding 1"
@@ -156,6 +159,10 @@ def mpls_extension(binding: MplsBinding, oui: bytes) -> Extension:
             parts.append(_tlv(kind, octets))
     if binding.capability:
         parts.append(_tlv(_Tlv.CAPABILITY, (binding.capability & 0xFFFFFFFF).to_bytes(4)))
+    if binding.extent:
+        if binding.extent not in range(129):
+            raise DoesNotFitError(f"an extent of {binding.extent}")
+        parts.append(_tlv(_Tlv.EXTENT, bytes((binding.extent,))))
     return Extension(ExtensionKind.VENDOR_PRIVATE, b"".join(parts), compulsory=False)
 
 
@@ -216,6 +223,7 @@ def _read(reader: Reader, cies: int) -> MplsBinding:
         octets.get(_Tlv.VPN_ID, b""),
         octets.get(_Tlv.RD, b""),
         int.from_bytes(octets.get(_Tlv.CAPABILITY, b"")),
+        int.from_bytes(octets.get(_Tlv.EXTENT, b"")),
     )
 
 
@@ -286,4 +294,5 @@ _TLVS: dict[int, Callable[[Reader, _Draft], None]] = {
     _Tlv.VPN_ID: _fixed(_Tlv.VPN_ID, 7),
     _Tlv.RD: _fixed(_Tlv.RD, 8),
     _Tlv.CAPABILITY: _fixed(_Tlv.CAPABILITY, 4),
+    _Tlv.EXTENT: _fixed(_Tlv.EXTENT, 1),
 }

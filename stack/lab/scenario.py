@@ -65,9 +65,9 @@ class Check:
 
 @frozen
 class Prepare:
-    """What the console command does before the first node starts: `labelspan WORDS`, in which `{folder}` is a folder of this
-    run. `take`: name -> regular expression; what its group finds in the output stands for `{name}` in later words and in the
-    configurations, as `{folder}` does."""
+    """What the console command does before the first node starts: `labelspan WORDS`, of the words that packages bring, in
+    which `{folder}` is a folder of this run. `take`: name -> regular expression; what its group finds in the output stands for
+    `{name}` in later words and in the configurations, as `{folder}` does."""
 
     words: list[str]
     take: Mapping[str, str] = field(factory=dict)

@@ -7,13 +7,15 @@ counter that began anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from attrs import define, field, frozen
 
 from stack.esp import EspForm, Selector
 from stack.events import SaKey
-from stack.tables.table import WriteRule
+from stack.tables.table import JOURNAL, WriteRule
 
 __all__ = ["MAX_SAS", "Bundle", "Sa", "SaUse", "SadTable", "SadWriter"]
 
@@ -91,6 +93,19 @@ class SadTable:
     """SPI -> SA. Every SPI is ours, whatever address it was sent to."""
     bundles: dict[SaKey, Bundle] = field(factory=dict)
     generation: int = 0
+    _journal: deque[SaKey] = field(factory=lambda: deque(maxlen=JOURNAL))
+
+    def changed(self, key: SaKey) -> None:
+        """For the writer: the bundle of `key` has come or gone."""
+        self.generation += 1
+        self._journal.append(key)
+
+    def changed_since(self, generation: int) -> set[SaKey] | None:
+        """The keys whose bundle came or went after `generation`; None: too many to remember."""
+        count = self.generation - generation
+        if generation < 0 or count > len(self._journal):
+            return None
+        return set(islice(reversed(self._journal), count))
 
     def get(self, key: SaKey) -> Bundle | None:
         return self.bundles.get(key)
@@ -134,7 +149,7 @@ class SadWriter:
         bundle = table.bundles.get(sa.key)
         if bundle is None:
             bundle = table.bundles[sa.key] = Bundle(sa.key)
-            table.generation += 1
+            table.changed(sa.key)
         bundle.outbound = sa
 
     def remove_outbound(self, key: SaKey, spi: int | None = None) -> Sa | None:
@@ -147,7 +162,7 @@ class SadWriter:
             return None
         gone, bundle.outbound = bundle.outbound, None
         del table.bundles[key]
-        table.generation += 1
+        table.changed(key)
         return gone
 
     def keep_only(self, inbound: Mapping[int, object], outbound: Mapping[SaKey, object]) -> None:

@@ -35,6 +35,7 @@ from ikev2.engine.contract import Ends, Grant, Refusal
 from ikev2.engine.kept import Kept
 from ikev2.engine.outputs import (
     Authorise,
+    Listen,
     Log,
     Output,
     Post,
@@ -110,6 +111,8 @@ class World:
     drop: Callable[[bytes, bytes, bytes], bool] = lambda _octets, _source, _destination: False
     nat: dict[bytes, tuple[bytes, int]] = field(factory=dict)
     """Address inside -> (address outside, what is added to ports)."""
+    fronts: dict[tuple[str, str, bytes], tuple[Node, str]] = field(factory=dict)
+    """(node, VRF there, address) -> the node that has it there, and its own VRF of that network."""
     _queue: list[tuple[float, int, Callable[[], None]]] = field(factory=list)
     _order: Any = field(factory=count)
 
@@ -122,9 +125,14 @@ class World:
     def later(self, delay: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (self.now + delay, next(self._order), what))
 
-    def send(self, octets: bytes, ends: Ends) -> None:
+    def send(self, octets: bytes, ends: Ends, sender: str = "") -> None:
         self.wire.append((self.now, octets, ends))
         if self.drop(octets, ends.local, ends.remote):
+            return
+        if ends.vrf:
+            node, vrf = self.fronts[sender, ends.vrf, ends.remote]
+            far = Ends(ends.remote, ends.local, ends.remote_port, ends.local_port, vrf)
+            self.later(DELAY, lambda: self.hand(node, octets, far))
             return
         there = Ends(ends.remote, ends.local, ends.remote_port, ends.local_port)
         if ends.local in self.nat:
@@ -136,8 +144,11 @@ class World:
         self.later(DELAY, lambda: self.deliver(octets, there))
 
     def deliver(self, octets: bytes, ends: Ends) -> None:
-        node = self.nodes.get(ends.local)
-        if node is not None and node.alive and len(octets) > 1:
+        if (node := self.nodes.get(ends.local)) is not None:
+            self.hand(node, octets, ends)
+
+    def hand(self, node: Node, octets: bytes, ends: Ends) -> None:
+        if node.alive and len(octets) > 1 and ends.vrf in node.listening:
             node.perform(node.speaker.datagram(octets, ends, self.now))
 
     def run(self, seconds: float) -> None:
@@ -196,6 +207,7 @@ class Node:
     said: dict[Any, dict[Any, Any]] = field(factory=lambda: defaultdict(dict))
     """What tunnel and routing say, to be said again after a restart."""
     alive: bool = True
+    listening: frozenset[str] = frozenset({""})
     speaker: Speaker = field(init=False)
     _writer: Any = None
     _incarnation: int = 0
@@ -205,6 +217,7 @@ class Node:
         self.sad.revoke("ikev2")
         self._writer = self.sad.writer("ikev2")
         self.fresh.clear()
+        self.listening = frozenset({""})
         self.speaker = Speaker(
             self.config,
             SeededEntropy(f"{self.name}{self._incarnation}"),
@@ -282,17 +295,26 @@ class Node:
         self.hear(InterfaceState, {name: evolve(base, addresses={**base.addresses, **negotiated})})
 
     def protect(
-        self, name: str, local: str, remote: str = "", *, profile: str = "P", negotiated: bool = False, **more: Any
+        self,
+        name: str,
+        local: str,
+        remote: str = "",
+        *,
+        profile: str = "P",
+        negotiated: bool = False,
+        front: str = "",
+        **more: Any,
     ) -> None:
         self.interface(name, *more.pop("addresses", ()), many=not remote, **more)
-        row = ProtectedRow(
-            profile, parse_address(local), parse_address(remote) if remote else b"", negotiated=negotiated
-        )
+        ends = parse_address(local), parse_address(remote) if remote else b""
+        row = ProtectedRow(profile, *ends, vrf=front, negotiated=negotiated)
         self.hear(TunnelProtected, {name: row})
 
-    def want(self, name: str, local: str, remote: str, *, profile: str = "P", many: bool = False) -> SaKey:
+    def want(
+        self, name: str, local: str, remote: str, *, profile: str = "P", many: bool = False, front: str = ""
+    ) -> SaKey:
         key = SaKey(name, parse_address(remote) if many else b"")
-        self.hear(SaWanted, {key: SaRequest(profile, parse_address(local), parse_address(remote))})
+        self.hear(SaWanted, {key: SaRequest(profile, parse_address(local), parse_address(remote), front)})
         return key
 
     # --- what it does ----------------------------------------------------------------------------------------------------
@@ -302,7 +324,10 @@ class Node:
         for output in outputs:
             match output:
                 case Send(octets, ends):
-                    self.world.send(octets, ends)
+                    assert ends.vrf in self.listening
+                    self.world.send(octets, ends, self.name)
+                case Listen(vrfs):
+                    self.listening = vrfs
                 case Publish(topic, rows, table):
                     self._publish(topic, rows, table)
                     if topic is AddressOffered:

@@ -92,6 +92,8 @@ BOUNDED = {
     "NextHopTable._journal",
     "AdjacencyTable._journal",
     "ReceptionTable._journal",
+    "SadTable._journal",
+    "SaKey",
     "RibTable._journal",
     "NextHopKey",
     "AdjacencyKey",

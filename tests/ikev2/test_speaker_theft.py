@@ -66,9 +66,9 @@ class Forging(World):
 
     forge: Callable[[bytes, Ends], bool] = lambda _octets, _ends: False
 
-    def send(self, octets: bytes, ends: Ends) -> None:
+    def send(self, octets: bytes, ends: Ends, sender: str = "") -> None:
         if not self.forge(octets, ends):
-            World.send(self, octets, ends)
+            World.send(self, octets, ends, sender)
 
     def once_from(self, source: str, port: int, which: Callable[[bytes], bool]) -> list[bytes]:
         """The first datagram of `evil` that `which` likes comes from another address."""
@@ -207,7 +207,7 @@ def test_what_is_left_of_a_replaced_ike_sa_does_not_say_where_the_peer_is() -> N
     world.run(3)
     # the hub looks nobody up who is not there
     hub.fact(SaUnknown(parse_address(HUB), parse_address("203.0.113.9"), 1))
-    assert set(hub.speaker.node.by_remote) == {parse_address(GOOD)}
+    assert set(hub.speaker.node.by_remote) == {("", parse_address(GOOD))}
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -510,7 +510,7 @@ def test_one_identity_has_few_ike_sas_without_a_child_sa() -> None:
         evil.speaker.lifecycle.drive(peer, sa, lambda out=out: out)
         evil.perform(held.flush())
         world.run(0.1)
-    assert len(hub.speaker.node.by_remote[evil.address]) == MAX_CHILDLESS
+    assert len(hub.speaker.node.by_remote["", evil.address]) == MAX_CHILDLESS
     assert hub.up("Tunnel0", GOOD)
 
 

@@ -40,6 +40,7 @@ def test_an_indication_has_the_shape_that_everybody_takes(net: Flex) -> None:
     assert [one.kind for one in packet.extensions] == [4, 5, 9, 8]
     assert labels_of(packet).context == ContextLabel(30, a("10.0.0.1"))
     assert labels_of(packet).role == Role.INDICATION
+    assert labels_of(packet).extent == 24  # of the hub's own route
 
 
 def test_without_a_label_it_says_nothing_of_labels(many: Mgre) -> None:

@@ -347,6 +347,9 @@ def test_a_reply_draws_no_more_than_our_own_route(net: Flex) -> None:
 
 def test_a_reply_never_draws_our_own_prefix() -> None:
     net = flex(default_only=True)
+    net.hub.no_route("192.168.2.0/24", vrf="A")
+    net.hub.route("192.168.0.0/16", "10.0.0.12", vrf="A", labels=(40,))
+    net.world.run(0.1)
     altered(net.world, with_cie(prefix_length=16))
     net.up()
     assert list(net.a.shortcuts()) == [("A", "192.168.0.0/16")]

@@ -51,7 +51,7 @@ class Ends:
         unfit = not self.profile or not self.wanted or not remote or remote == self.local
         if unfit or bool(key.remote) == bool(self.remote):
             return None
-        return SaRequest(self.profile, self.local, remote)
+        return SaRequest(self.profile, self.local, remote, self.vrf)
 
 
 def ends_of(name: str, l3vpn: Provision | None, tunnels: Tunnels, interfaces: Mapping[str, Interface]) -> Ends | None:

@@ -25,7 +25,13 @@ from tunnel.io.sealing import ESP, UDP, esp_remotes
 from tunnel.io.transport import Transport
 from tunnel.io.tunnels import Tunnels
 
-__all__ = ["Forwarder"]
+__all__ = ["SWEPT", "Forwarder"]
+
+SWEPT = 32
+"""Open raw sockets for each change of a neighbour, up to which those of far ends that are gone are looked for at once. Where
+there are more, to look would cost more than the change did, and some more changes are waited for."""
+
+_CLEAR = {AdjacencyKind.GRE: GRE, AdjacencyKind.MPLS_IN_IP: MPLS_IN_IP}
 
 
 @define(eq=False)
@@ -48,6 +54,7 @@ class Forwarder:
     tunnels: Tunnels = field(init=False)
     nhrp: NhrpOut = field(init=False)
     _transports: dict[str, Transport] = field(factory=dict, init=False)
+    _swept: int = field(default=-1, init=False)
     arena: Arena = field(factory=Arena, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -61,15 +68,21 @@ class Forwarder:
     def _changed(self) -> None:
         """Some table but a FIB has changed; the caches are empty already."""
         self.tunnels.rebuild()
-        kinds = {AdjacencyKind.GRE: GRE, AdjacencyKind.MPLS_IN_IP: MPLS_IN_IP}
+        for vrf, transport in self._transports.items():
+            transport.heard = _heard(self.tables, vrf)
+        neighbours = self.tables.adjacencies.generation + self.tables.sad.generation
+        if (neighbours - self._swept) * SWEPT >= len(self.outlets):
+            self._swept = neighbours
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Close the raw sockets of far ends that are gone."""
         clear = [
             a
             for a in self.tables.adjacencies
-            if a.kind in kinds and a.complete and not a.protection and not a.transport_vrf
+            if a.kind in _CLEAR and a.complete and not a.protection and not a.transport_vrf
         ]
-        for vrf, transport in self._transports.items():
-            transport.heard = _heard(self.tables, vrf)
-        self.outlets.keep_only({(kinds[a.kind], a.destination) for a in clear} | esp_remotes(self.tables.sad))
+        self.outlets.keep_only({(_CLEAR[a.kind], a.destination) for a in clear} | esp_remotes(self.tables.sad))
 
     def add_attachment(self, interface: Interface, port: Port) -> Reader:
         """An Ethernet or TUN interface, or (in the default VRF) the labelled side of a device that is the kernel's."""

@@ -119,6 +119,7 @@ class Labels:
             return
         flows = self.path.flows(arrival.inlet, row.vrf)
         arrival.inlet.learn(label, LabelFlow(_VERSIONS.get(row.afi, 0), flows))
+        self.path.warm.add(arrival.inlet)
         self.path.ip(octets[4:], arrival)
 
     def _popped(self, octets: bytes, arrival: Arrival) -> None:
@@ -148,6 +149,7 @@ class Labels:
             else:
                 flow.flows = Flows(row.vrf, fixed=way)
             arrival.inlet.learn(label, flow)
+            path.warm.add(arrival.inlet)
         if depth == 1 and not out:
             self._pop_forward(inner, way, arrival)
         else:

@@ -77,6 +77,8 @@ class Path:
     arena: Arena
     resolver: Resolver = field(init=False)
     inlets: dict[str, Inlet] = field(factory=dict, init=False)
+    warm: set[Inlet] = field(factory=set, init=False)
+    """Those that have something in their caches: a hub has thousands, and few of them between two changes."""
     outer: dict[str, Outer] = field(factory=dict, init=False)
     """By VRF, where tunnels' own packets travel in it: what takes those that come to an address of ours."""
     nested: int = field(default=0, init=False)
@@ -126,14 +128,15 @@ class Path:
 
     def forget(self) -> None:
         self.resolver.forget()
-        for inlet in self.inlets.values():
+        for inlet in self.warm:
             inlet.harvest(self.counters.labels)
             inlet.clear()
+        self.warm.clear()
         self.changed()
         self.release()
 
     def _forget_routes(self) -> None:
-        for inlet in self.inlets.values():
+        for inlet in self.warm:
             for flows in inlet.flows.values():
                 fib = self.tables.fib.get(flows.vrf)
                 if fib is not flows.fib or (fib is not None and fib.generation != flows.generation):
@@ -263,6 +266,7 @@ class Path:
             self.usage.note(arrival.vrf, destination)
         else:
             self.flows(arrival.inlet, arrival.vrf).learn(destination, rewrite)
+            self.warm.add(arrival.inlet)
         self.emit(out, rewrite, packet, arrival)
 
     def aged(self, packet: bytes, arrival: Arrival) -> bytearray | None:

@@ -43,19 +43,38 @@ class Resolver:
     _made: dict[tuple[str, AdjacencyKey, LabelStack, bool], Rewrite] = field(factory=dict, init=False)
     _used: dict[AdjacencyKey, Adjacency] = field(factory=dict, init=False)
     """The adjacencies that rewrites or open raw sockets were made for. Bounded by the table."""
+    _near: dict[AdjacencyKey, None] = field(factory=dict, init=False)
+    """Those of them that have no raw socket."""
+    _seen: int = field(default=-1, init=False)
+    """The generation of the adjacencies, when all that are used were as they stand there."""
 
     def forget(self) -> None:
         self._made.clear()
         self.seals.forget(self.tables.sad)
+        for key in self._near:
+            del self._used[key]
+        self._near.clear()
         adjacencies = self.tables.adjacencies
-        self._used = {
-            key: now for key, row in self._used.items() if row.kind in _PROTOCOLS and (now := adjacencies.get(key))
-        }
+        for key in self._stale():
+            now = adjacencies.get(key)
+            if now is not None:
+                self._used[key] = now
+            else:
+                del self._used[key]
+        self._seen = adjacencies.generation
 
     def moved(self) -> bool:
         """Whether an adjacency, or a bundle of SAs, that something was made for is another one now."""
-        get = self.tables.adjacencies.get
-        return any(get(key) is not row for key, row in self._used.items()) or self.seals.moved(self.tables.sad)
+        if self._stale():
+            return True
+        self._seen = self.tables.adjacencies.generation
+        return self.seals.moved(self.tables.sad)
+
+    def _stale(self) -> list[AdjacencyKey]:
+        adjacencies, used = self.tables.adjacencies, self._used
+        changed = adjacencies.changed_since(self._seen)
+        keys = used.keys() if changed is None else changed & used.keys()
+        return [key for key in keys if adjacencies.get(key) is not used[key]]
 
     def leaf(self, ingress: str, leaf: Leaf, destination: bytes) -> Rewrite | Refusal:
         """For a FORWARD or ATTACHED leaf; `ingress` is the interface the packet came by ('' from this node)."""
@@ -141,6 +160,8 @@ class Resolver:
         adjacency = made.adjacency
         self._made[ingress, adjacency.key, made.labels, made.stacked] = made
         self._used[adjacency.key] = adjacency
+        if adjacency.kind not in _PROTOCOLS:
+            self._near[adjacency.key] = None
         return made
 
     def _port(self, adjacency: Adjacency, *, labelled: bool) -> Port | Drop:

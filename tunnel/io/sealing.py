@@ -143,6 +143,8 @@ class Seals:
     punt: Callable[[Fact, str], bool]
     _queues: dict[SaKey, SealQueue] = field(factory=dict, init=False)
     """Bounded by the rewrites that are remembered."""
+    _seen: int = field(default=-1, init=False)
+    """The SAD's generation, when all queues were those of bundles that stand in it."""
 
     def of(self, bundle: Bundle, vrf: str, ttl: int = 255) -> SealQueue:
         queue = self._queues.get(bundle.key)
@@ -152,11 +154,21 @@ class Seals:
 
     def forget(self, sad: SadTable) -> None:
         """Keep what still stands in the SAD."""
-        self._queues = {key: queue for key, queue in self._queues.items() if sad.get(key) is queue.bundle}
+        for key in self._stale(sad):
+            del self._queues[key]
+        self._seen = sad.generation
 
     def moved(self, sad: SadTable) -> bool:
         """Whether a neighbour that something was made for has another bundle now, or none."""
-        return any(sad.get(key) is not queue.bundle for key, queue in self._queues.items())
+        if self._stale(sad):
+            return True
+        self._seen = sad.generation
+        return False
+
+    def _stale(self, sad: SadTable) -> list[SaKey]:
+        changed, queues = sad.changed_since(self._seen), self._queues
+        keys = queues.keys() if changed is None else changed & queues.keys()
+        return [key for key in keys if sad.get(key) is not queues[key].bundle]
 
 
 def esp_remotes(sad: SadTable) -> set[tuple[int, bytes]]:

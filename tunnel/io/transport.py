@@ -217,6 +217,7 @@ class Transport:
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         self._known[packet[9:10] + packet[12:20]] = None
+        self.path.warm.add(self.path.inlets[self.out.name])
         if not self.ports[protocol].push(packet):
             self.path.drop(Drop.QUEUE_FULL, arrival)
         return None

@@ -59,23 +59,27 @@ class Tunnels:
     sealed: dict[int, Peer] = field(factory=dict)
     """The same of what comes out of ESP, by the serial of its SA (tunnel.io.esp)."""
     _sequences: dict[tuple[str, bytes], tuple[int, float]] = field(factory=dict)
+    _seen: int = -1
+    """The generation of the receptions that the inlets are made of."""
 
     def rebuild(self) -> None:
-        """The receptions changed: so do the inlets, whose caches start empty."""
+        """The receptions, or what else packets are admitted by, changed: so do the inlets, whose caches start empty."""
         for peers in self._peers.values():
             peers.clear()
         self.sealed.clear()
-        receptions = self.path.tables.receptions
-        named = {row.interface for row in receptions}
-        for name in [name for name, inlet in self.path.inlets.items() if inlet.tunnel and name not in named]:
-            del self.path.inlets[name]
-        for row in receptions:
-            old = self.path.inlets.get(row.interface)
-            if old is None or not _same(old, row):
-                tally = self.path.counters.into(row.interface)
-                self.path.inlets[row.interface] = Inlet(
-                    row.interface, row.interface, row.vrf, row.scope, tally, row.mpls, row.ip, tunnel=True
-                )
+        receptions, inlets = self.path.tables.receptions, self.path.inlets
+        changed = receptions.changed_since(self._seen)
+        self._seen = receptions.generation
+        if changed is None:
+            changed = {*receptions.rows, *(name for name, inlet in inlets.items() if inlet.tunnel)}
+        for name in changed:
+            row, old = receptions.get(name), inlets.get(name)
+            if row is None:
+                if old is not None and old.tunnel:
+                    del inlets[name]
+            elif old is None or not _same(old, row):
+                tally = self.path.counters.into(name)
+                inlets[name] = Inlet(name, name, row.vrf, row.scope, tally, row.mpls, row.ip, tunnel=True)
 
     def peers(self, vrf: str) -> dict[int, Peer]:
         """Of one transport VRF, to keep: two tunnels may have the same ends in two VRFs."""

@@ -46,7 +46,8 @@ class Groups:
             group = self.by_key[key] = self._make(view, family, config, key.next_hop)
         if member is None:
             member = Member(peer.source)
-        group.join(member, known)
+        adj = peer.adj_in.get(family)
+        group.join(member, known, blank=adj is not None and not adj.rows)
         self.changes += 1
         peer.members[family] = (group, member)
 

@@ -81,6 +81,8 @@ class Hops:
 
     def own_addresses(self, own: Mapping[str, frozenset[bytes]]) -> None:
         """Our own addresses by VRF: RFC 4271 5.1.3, a router MUST NOT use itself as next hop."""
+        if own == self._own:
+            return
         self._own = dict(own)
         for key, hop in self.hops.items():
             is_own = key.address in self._own.get(key.vrf, ())

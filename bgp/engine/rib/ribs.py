@@ -114,6 +114,7 @@ class Ribs:
         self.swaps = Swaps(self.labels, self.hops)
         self.local = Local(config, self.policies, config.router_id or bytes(4))
         self.vpn = Vpn(config, self.hops, self.labels, self.local)
+        self.swaps.vrf_of = self.vpn.vrf_of
         self.own = OwnAddresses(config)
         self.tables: dict[tuple[str, Family], LocRib] = {}
         self.peers: dict[PeerKey, Peer] = {}
@@ -127,6 +128,7 @@ class Ribs:
         self._due: float | None = None
         self._expected = _neighbours(config)
         self._sweep_at: float | None = None
+        self._held_until: float | None = None
         self._sync_at: float | None = None
         self._inputs_at: float | None = None
         self._inputs: set[Topic[Any, Any]] = set()
@@ -353,7 +355,7 @@ class Ribs:
             self.groups.split_slow(group, self.peers.values())
             if limit_octets <= 0:
                 break
-        if self.labels.rows or self.hops.rows or self._logs or self._sync_at is not None:
+        if self.labels.rows or self.hops.rows or self._logs or (self._sync_at is not None and self._may_converge):
             self._due = self._now  # labels to be swapped are wanted while routes go out
         return found
 
@@ -466,6 +468,7 @@ class Ribs:
         for afi in Afi:
             if (vpn := self.tables.get((DEFAULT_VRF, vpn_family(afi)))) is not None:
                 vpn.touch_all()  # a route target was edited: every VPN route is looked at again
+        self.swaps.look_again()
 
     def _drop_vrf(self, name: str) -> None:
         for afi in Afi:
@@ -540,7 +543,7 @@ class Ribs:
 
     def deadline(self) -> float | None:
         """When `wake` must be called at the latest."""
-        due = (self._due, self._sweep_at, self._sync_at, self._inputs_at, self.away.deadline())
+        due = (self._due, self._sweep_at, self._sync_at, self._inputs_at, self._held_until, self.away.deadline())
         times = [t for t in due if t is not None]
         return min(times, default=None)
 
@@ -661,14 +664,21 @@ class Ribs:
     def _ready(self) -> list[RibOutput]:
         """Say once of each group that turned from nothing to something that its members have messages."""
         keys: dict[PeerKey, None] = {}
-        for peer in self.peers.values():
-            for group, member in peer.members.values():
-                if group.pending or member.queue or member.catchup is not None or member.end_of_rib:
-                    keys[peer.view.key] = None
+        held = []
+        for group in self._all_groups():
+            keys.update((member.source.view.key, None) for member in group.ready(self._now) if member.source.view)
+            if (when := group.deadline()) is not None:
+                held.append(when)
+        self._held_until = min(held, default=None)
         return [OutgoingReady(key) for key in keys]
 
+    def _all_ready(self) -> list[RibOutput]:
+        """End-of-RIB may follow now: whoever waits for anything."""
+        members = [member for group in self._all_groups() for member in group.all_ready()]
+        return [OutgoingReady(key) for key in dict.fromkeys(m.source.view.key for m in members if m.source.view)]
+
     def _eor_ready(self) -> list[RibOutput]:
-        return list(self._ready()) if self._inputs_ready else []
+        return self._all_ready() if self._inputs_ready else []
 
     # --- timers -------------------------------------------------------------------------------------------------------
 
@@ -685,7 +695,7 @@ class Ribs:
         outputs: list[RibOutput] = []
         if self._inputs_at is not None and (now >= self._inputs_at or self._inputs_ready):
             self._inputs_at = None
-            outputs += self._ready()
+            outputs += self._all_ready()
         if self._sweep_at is not None and now >= self._sweep_at:
             self._sweep_at = None
             self._sweep()
@@ -698,14 +708,19 @@ class Ribs:
             if self.labels.rows:
                 self._due = now
             outputs += [SyncedOut(topic) for topic in _SYNCED]
-            outputs += self._ready()
+            outputs += self._all_ready()
         return outputs
+
+    @property
+    def _may_converge(self) -> bool:
+        """Whether it can be known who is still to come."""
+        return not self.config.listen_ranges
 
     def _converged(self) -> bool:
         """All neighbours are up and have sent all they have, what came is decided (RFC 4724 4.1's restarting side), and what
         follows from it is wanted: next hops were answered, and labels asked for as VPN routes went out."""
         inputs = self._inputs_at is None or not self.hops.resolve or self._inputs.issuperset(_INPUTS)
-        if self.config.listen_ranges or not inputs or self._due is not None or self.vpn.unlabelled:
+        if not self._may_converge or not inputs or self._due is not None or self.vpn.unlabelled:
             return False
         if any(not hop.known for hop in self.hops.hops.values()):
             return False

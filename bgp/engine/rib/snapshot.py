@@ -148,7 +148,7 @@ def _count(ribs: Ribs, table: LocRib) -> FamilyCount:
             group, member = found
             waiting = group.waiting(member, end_of_rib=False)
             version = member.version if waiting else table.counter.number
-            peers[key] = (peer.adj_in[table.family].accepted, version, len(member.queue))
+            peers[key] = (peer.adj_in[table.family].accepted, version, member.waiting)
     nets = table.nets if not table.vrf else _only_there(ribs, table)
     return FamilyCount(
         table.family,

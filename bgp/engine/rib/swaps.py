@@ -6,6 +6,7 @@ label is let go only when the new one is bound, so that what still comes in with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from attrs import define, field
@@ -35,13 +36,19 @@ class Swap(NamedTuple):
 
 @define(eq=False)
 class Swaps:
-    """(table, key) -> the FEC in use and the one that is on its way. Bounded by the VPN routes that are re-advertised."""
+    """(table, key) -> the FEC in use and the one that is on its way. Bounded by the VPN routes that are re-advertised.
+
+    `vrf_of`: whose packets go under the label of a route ('' if nobody's here), so that NHRP and ICMP know it.
+    """
 
     labels: Labels
     hops: Hops
+    vrf_of: Callable[[Path], str] = field(default=lambda _path: "")
     using: dict[tuple[LocRib, bytes], SwapFec] = field(factory=dict)
     coming: dict[tuple[LocRib, bytes], SwapFec] = field(factory=dict)
     where: dict[SwapFec, tuple[LocRib, bytes]] = field(factory=dict)
+    _by_hop: dict[NextHopKey, dict[tuple[LocRib, bytes], None]] = field(factory=dict)
+    _hop_of: dict[tuple[LocRib, bytes], NextHopKey] = field(factory=dict)
 
     def label(self, loc: LocRib, path: Path) -> Swap:
         """Our label for `path`; wanted from now on."""
@@ -53,7 +60,7 @@ class Swaps:
             return Swap(None, wait=not hop.known)
         fec = SwapFec(rd_of(nlri.key), prefix_of(loc.family, nlri.key), hop.id, nlri.labels)
         if self.using.get(place) != fec and self.coming.get(place) != fec:
-            self._want(place, fec)
+            self._want(place, fec, path, hop.key)
         row = self.labels.bound.get(fec)
         if row is None:
             return Swap(None, wait=True)
@@ -70,19 +77,38 @@ class Swaps:
         """The places whose label depends on `hop`, which says something else now."""
         waiting = list(hop.waiting_swaps)
         hop.waiting_swaps.clear()
-        for loc, key in {**self.using, **self.coming}:
-            best = loc.best(key)
-            if best is not None and labelled_hop(best) == hop.key:
-                waiting.append((loc, key))
-        return waiting
+        return [*waiting, *self._by_hop.get(hop.key, ())]
 
-    def _want(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
+    def look_again(self) -> None:
+        """VRFs came, changed or went: whose a route's packets are may be another."""
+        for fec, place in self.where.items():
+            best = place[0].best(place[1])
+            if best is not None:
+                self.labels.want(fec, self._request(fec, best), place)
+
+    def _request(self, fec: SwapFec, path: Path) -> LabelRequest:
+        return LabelRequest(self.labels.scope(fec), fec.next_hop, vrf=self.vrf_of(path))
+
+    def _hangs_on(self, place: tuple[LocRib, bytes], key: NextHopKey | None) -> None:
+        """Its label depends on the next hop `key`; None: it has none any more."""
+        old = self._hop_of.pop(place, None)
+        if old is not None:
+            places = self._by_hop[old]
+            del places[place]
+            if not places:
+                del self._by_hop[old]
+        if key is not None:
+            self._hop_of[place] = key
+            self._by_hop.setdefault(key, {})[place] = None
+
+    def _want(self, place: tuple[LocRib, bytes], fec: SwapFec, path: Path, hop: NextHopKey) -> None:
         stale = self.coming.pop(place, None)
         if stale is not None:
             self._release(place, stale)
         self.coming[place] = fec
         self.where[fec] = place
-        self.labels.want(fec, LabelRequest(self.labels.scope(fec), fec.next_hop), place)
+        self._hangs_on(place, hop)
+        self.labels.want(fec, self._request(fec, path), place)
 
     def _arrived(self, place: tuple[LocRib, bytes], fec: SwapFec) -> None:
         if self.coming.get(place) == fec:
@@ -108,6 +134,7 @@ class Swaps:
     def forget(self, loc: LocRib, key: bytes) -> None:
         """Nobody is told `key` with our label any more."""
         place = (loc, key)
+        self._hangs_on(place, None)
         for table in (self.using, self.coming):
             fec = table.pop(place, None)
             if fec is not None:

@@ -250,9 +250,8 @@ def _take(sa: Core, task: Init, octets: bytes, message: Message) -> str:
     if sa.nat and sa.ends.local_port != NAT_PORT:
         # RFC 7296 2.23: all further messages go to port 4500.
         ends = sa.ends
-        sa.ends = Ends(
-            ends.local, ends.remote, NAT_PORT, NAT_PORT if ends.remote_port == IKE_PORT else ends.remote_port
-        )
+        remote_port = NAT_PORT if ends.remote_port == IKE_PORT else ends.remote_port
+        sa.ends = Ends(ends.local, ends.remote, NAT_PORT, remote_port, ends.vrf)
     sa.pending.clear()
     sa.heard = sa.now
     sa.refusal = ""
