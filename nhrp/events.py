@@ -12,7 +12,7 @@ __all__ = ["NhsDown", "NhsUp", "RedirectReceived", "RedirectSent", "ShortcutDown
 
 @frozen
 class ShortcutUp(Fact):
-    """Packets of `vrf` to `prefix` go straight to `next_hop` (overlay) at `nbma`, by `interface`, under `label` (None: none)."""
+    """Packets of `vrf` to `prefix` go straight to `next_hop` (overlay) at `nbma`, by `interface`, under `label` (or None)."""
 
     vrf: str
     prefix: Prefix

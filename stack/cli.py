@@ -80,7 +80,7 @@ def _parser() -> tuple[argparse.ArgumentParser, _Commands]:
     parser.add_argument("--version", action=_Version, nargs=0, help="what is installed here")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     lab = commands.add_parser("lab", help="a whole topology, checked end to end")
-    lab.add_argument("name", help="a scenario that comes with labelspan (mgre), or a folder with one")
+    lab.add_argument("name", help="a scenario that comes with labelspan (mgre, ipsec, flexvpn), or a folder with one")
     lab.add_argument("--backend", choices=("auto", "netns", "memory"), default="auto")
     lab.add_argument("--keep", action="store_true", help="leave the topology running until Ctrl-C")
     lab.add_argument(
@@ -218,7 +218,8 @@ def _exec(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     for command, reply in zip(options.commands, replies, strict=True):
         if not reply["ok"]:
-            print(f"{command}: {reply['error']}", file=sys.stderr)
+            error = str(reply["error"])  # what is wrong with the words shows them, with a caret
+            print(error if error.startswith(f"{command}\n") else f"{command}: {error}", file=sys.stderr)
         elif not options.json:
             if len(replies) > 1:
                 print(f"# {command}")

@@ -16,12 +16,13 @@ from attrs import define, field, frozen
 
 from bgp.config import BgpConfig, ConnectionMode, NeighborConfig
 from bgp.engine.fsm import Input, State
-from bgp.engine.outputs import Close, Connect, PeerKey, PeerView, SetTtl
+from bgp.engine.outputs import Close, Connect, Log, PeerKey, PeerView, SetTtl
 from bgp.engine.session import Counters, Down, PeerSession, SessionOutput, Timer, Up
 from bgp.engine.session_config import hop_limits, session_families, session_timers
 from bgp.engine.session_ends import End, EndReason, Hold, cease
 from bgp.engine.session_open import Terms, judge
-from bgp.wire import CeaseSubcode, ErrorCode, Family, Message, MessageError, Notification, Open, OpenSubcode
+from bgp.wire import CeaseSubcode, ErrorCode, Family, Message, MessageError, Notification, Open, OpenSubcode, Update
+from stack.addr import format_address
 
 __all__ = ["Peer", "PeerOutput", "PeerSnapshot", "ours_survives"]
 
@@ -29,6 +30,9 @@ PeerOutput = SessionOutput | SetTtl
 
 RESTART_TIME = 120
 """Seconds that peers are asked to keep our routes while we restart (RFC 4724 3)."""
+
+FAULTS_LOGGED = 10
+"""Malformed UPDATEs of one session that are logged one by one; all are counted."""
 
 _HAS_OPENED = (State.OPEN_SENT, State.OPEN_CONFIRM)
 
@@ -114,6 +118,7 @@ class Peer:
     greeted: bool = False
     restarted: bool = False
     bound: str = ""
+    faults_logged: int = 0
     counters: Counters = field(factory=Counters)
     last_end: End = field(factory=lambda: End(EndReason.NONE))
     last_end_at: float = 0.0
@@ -137,6 +142,26 @@ class Peer:
     @property
     def established(self) -> bool:
         return self.main.state is State.ESTABLISHED
+
+    @property
+    def named(self) -> dict[str, str]:
+        """For logs."""
+        return {"peer": format_address(self.key[1]), "vrf": self.key[0] or "default"}
+
+    def faulty(self, update: Update) -> list[Log]:
+        """An UPDATE had errors, which are repaired (RFC 7606): what is logged of it."""
+        self.counters.faulty_updates += 1
+        if self.faults_logged >= FAULTS_LOGGED:
+            return []
+        self.faults_logged += 1
+        return [
+            Log(
+                "warning",
+                "malformed UPDATE",
+                {**self.named, "fault": str(error), "action": error.action.name.lower()},
+            )
+            for error in update.errors[:FAULTS_LOGGED]
+        ]
 
     def sessions(self) -> tuple[PeerSession, ...]:
         return (self.main,) if self.second is None else (self.main, self.second)

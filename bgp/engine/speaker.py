@@ -103,9 +103,6 @@ TURN_PEERS = 8
 SETTLE = 0.5
 """Seconds for more interfaces to show up, before the router id is chosen from those that did."""
 
-FAULTS_LOGGED = 10
-"""Malformed UPDATEs of one session that are logged one by one; all are counted."""
-
 
 @define(eq=False)
 class Speaker:
@@ -136,7 +133,6 @@ class Speaker:
     _settle_at: float | None = None
     _sources: dict[str, str] = field(factory=dict)
     _limited: set[PeerKey] = field(factory=set)
-    _logged: dict[PeerKey, int] = field(factory=dict)
     _started: bool = False
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -234,7 +230,6 @@ class Speaker:
         self._refreshes.forget(key)
         self._ready.pop(key, None)
         self._limited.discard(key)
-        self._logged.pop(key, None)
 
     def _reconsider(self, now: float) -> list[Output]:
         """Configuration, addresses or ports changed: who may run now, and where do we listen?"""
@@ -486,27 +481,12 @@ class Speaker:
         if type(message) is Update and session.state is State.ESTABLISHED:
             session.update(now)
             outputs = self._rib(self.ribs.update(peer.key, message, now), now)
-            return outputs + self._faulty(peer, message) if message.errors else outputs
+            return [*outputs, *peer.faulty(message)] if message.errors else outputs
         return self._perform(peer, peer.receive(session, message, now), now)
-
-    def _faulty(self, peer: Peer, update: Update) -> list[Output]:
-        peer.counters.faulty_updates += 1
-        logged = self._logged.get(peer.key, 0)
-        if logged >= FAULTS_LOGGED:
-            return []
-        self._logged[peer.key] = logged + 1
-        return [
-            Log(
-                "warning",
-                "malformed UPDATE",
-                {**_named(peer), "fault": str(error), "action": error.action.name.lower()},
-            )
-            for error in update.errors[:FAULTS_LOGGED]
-        ]
 
     def _contain(self, peer: Peer, session: PeerSession, error: Exception, now: float) -> list[Output]:
         text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        outputs: list[Output] = [Log("error", "fault while working on a message", {**_named(peer), "fault": text})]
+        outputs: list[Output] = [Log("error", "fault while working on a message", {**peer.named, "fault": text})]
         return outputs + self._perform(peer, peer.contain(session, printable(text), now), now)
 
     def _flow(self, peer: Peer, session: PeerSession, connection: int, now: float) -> list[Output]:
@@ -725,7 +705,7 @@ class Speaker:
 
     def _up(self, peer: Peer, now: float) -> list[Output]:
         view = peer.view()
-        self._logged.pop(peer.key, None)
+        peer.faults_logged = 0
         fact = PeerUp(
             vrf=view.vrf,
             address=peer.key[1],
@@ -737,7 +717,7 @@ class Speaker:
         )
         told: list[Output] = [Post(fact)]
         if self.config.log_neighbor_changes:
-            told.append(Log("info", "neighbor up", _named(peer)))
+            told.append(Log("info", "neighbor up", peer.named))
         told += self._rib(self.ribs.peer_up(view, now), now)
         self._mark(peer.key, now)
         return told
@@ -745,7 +725,7 @@ class Speaker:
     def _down(self, peer: Peer, down: Down, now: float) -> list[Output]:
         end = down.end
         if not down.established:
-            return [Log("debug", "no session", {**_named(peer), "reason": str(end)})]
+            return [Log("debug", "no session", {**peer.named, "reason": str(end)})]
         self._refreshes.forget(peer.key)
         # RFC 4724 4.2 is about sessions that break; one that ends by a NOTIFICATION ends as RFC 4271 has it.
         graceful = self.config.graceful_restart and end.notification is None and not peer.dynamic
@@ -753,14 +733,14 @@ class Speaker:
         told = self._rib(leave(peer.key, end.reason.value, now), now)
         told.append(Post(PeerDown(peer.key[0], peer.key[1], peer.config.remote_as, end.reason.value, str(end))))
         if self.config.log_neighbor_changes:
-            told.append(Log("info", "neighbor down", {**_named(peer), "reason": str(end)}))
+            told.append(Log("info", "neighbor down", {**peer.named, "reason": str(end)}))
         return told
 
     def _deliver(self, peer: Peer, output: Deliver, now: float) -> list[Output]:
         message = output.message
         if isinstance(message, Update):
             told = self._rib(self.ribs.update(peer.key, message, now), now)
-            return told + self._faulty(peer, message) if message.errors else told
+            return [*told, *peer.faulty(message)] if message.errors else told
         return self._refresh(peer, message, now)
 
     def _refresh(self, peer: Peer, message: RouteRefresh, now: float) -> list[Output]:
@@ -803,7 +783,3 @@ class Speaker:
             self._limited.add(peer.key)
             told += self._consider(peer, now)
         return told
-
-
-def _named(peer: Peer) -> dict[str, str]:
-    return {"peer": format_address(peer.key[1]), "vrf": peer.key[0] or "default"}

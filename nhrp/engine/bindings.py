@@ -23,10 +23,13 @@ from stack.claims import Slot
 from stack.events import BindingOffered, EndpointOffered, EndpointRow, Interface, Route, RouteOffered, Via
 from stack.values import value
 
-__all__ = ["MOST_TOLD", "TIMER", "Binding", "Bindings", "Registration", "Source"]
+__all__ = ["MOST_OF_ONE", "MOST_TOLD", "TIMER", "Binding", "Bindings", "Registration", "Source"]
 
 TIMER = "binding"
 """First word of the timers' keys: (TIMER, (network, overlay address))."""
+
+MOST_OF_ONE = 1_024
+"""Addresses that are registered from one NBMA address (several clients, behind a NAT): nobody takes the table from others."""
 
 MOST_TOLD = 64
 """Stations that one binding was given to, and that hear when it is gone before its time."""
@@ -179,7 +182,7 @@ class Bindings:
             same = (entry.interface, entry.nbma, entry.claimed) == (interface, nbma, claimed)
             if not same and entry.unique and not bound:
                 return CieCode.UNIQUE_ALREADY_REGISTERED
-        elif entry is None and self.full:
+        elif entry is None and (self.full or len(self._at.get((interface, nbma), ())) >= MOST_OF_ONE):
             return CieCode.INSUFFICIENT_RESOURCES
         made = self._enter(interface, address, Source.REGISTERED, nbma, claimed, holding_time, unique=unique, mtu=mtu)
         self.kept[interface, address] = Registration(nbma, claimed, holding_time, unique, mtu, made.expires)

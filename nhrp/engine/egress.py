@@ -127,7 +127,7 @@ class _Purge:
 
 @define(eq=False)
 class Egress:
-    """`others`: entries that other parts hold against the same limit. Bounded by cache_limit."""
+    """`others`: entries that other parts hold against the same limit. Bounded by half of cache_limit."""
 
     node: Node
     gate: Gate
@@ -198,7 +198,10 @@ class Egress:
     def _no_room(self, overlay: bytes) -> str:
         if self._by_overlay.get(overlay, 0) >= MOST_OF_ONE:
             return "too many answers of one requester"
-        return "cache-limit" if len(self) + self.others() >= self.node.config.cache_limit else ""
+        limit = self.node.config.cache_limit
+        if len(self) >= limit - limit // 2:
+            return "too many answers"  # the rest is for what we need ourselves
+        return "cache-limit" if len(self) + self.others() >= limit else ""
 
     def _again(self, record: Record, question: Question) -> None:
         """The same request once more: its answer is on the way, or was lost."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from nhrp.engine.node import Arrival, Node, afi_of
+from nhrp.engine.shares import Shares
 from nhrp.wire import (
     MOST_CIES,
     MOST_ECHOED,
@@ -32,7 +33,7 @@ from stack.wire import WireError
 __all__ = ["ERROR_RATE", "Gate", "is_unicast"]
 
 ERROR_RATE = 50
-"""Error Indications a second, to all: what provokes them may come from anywhere."""
+"""Error Indications a second, to all, each with its share: what provokes them may come from anywhere."""
 
 REPLIES = frozenset((Kind.RESOLUTION_REPLY, Kind.REGISTRATION_REPLY, Kind.PURGE_REPLY))
 """Addressed to Src proto; all other kinds are addressed to Dst proto."""
@@ -71,8 +72,7 @@ def _password(password: str) -> Extension:
 @define(eq=False)
 class Gate:
     node: Node
-    _errors: tuple[int, int] = (0, 0)
-    """(second, Error Indications in it)."""
+    _errors: Shares = field(factory=lambda: Shares(ERROR_RATE))
 
     # --- in -------------------------------------------------------------------------------------------------------------
 
@@ -258,11 +258,7 @@ class Gate:
         own, nbma = node.own(fact.interface, afi_of(sender)), node.nbma(fact.interface)
         if not own or not nbma or node.is_own(node.vrf(fact.interface), sender):
             return
-        second, errors = self._errors
-        if second != int(node.now):
-            second, errors = int(node.now), 0
-        self._errors = (second, errors + 1)
-        if errors >= ERROR_RATE:
+        if not self._errors.take((fact.interface, fact.outer_source), node.now):
             node.count("error indications left out")
             return
         packet = fact.octets[: int.from_bytes(fact.octets[10:12])]

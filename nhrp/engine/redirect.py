@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from attrs import define, field
 
 from nhrp.engine.gate import Gate
@@ -13,10 +15,16 @@ from nhrp.wire.mpls import ContextLabel, MplsBinding, Role, mpls_extension
 from nhrp.wire.packet import Extension, ExtensionKind, Kind, Packet
 from stack.events import Hairpin
 
-__all__ = ["PAIRS", "Redirects"]
+__all__ = ["PAIRS", "PAIRS_OF_ONE", "Redirects"]
 
 PAIRS = 8_192
 """(vrf, source, destination) that are remembered. Of more, nobody is told: packets take the longer way."""
+
+PAIRS_OF_ONE = PAIRS // 8
+"""Of one sender, once half of all are in use."""
+
+_Pair = tuple[str, bytes, bytes]
+_Sender = tuple[str, bytes]
 
 
 @define(eq=False)
@@ -24,8 +32,10 @@ class Redirects:
     node: Node
     gate: Gate
     ways: Ways
-    _told: dict[tuple[str, bytes, bytes], float] = field(factory=dict)
+    _told: dict[_Pair, tuple[float, _Sender]] = field(factory=dict)
     """Until when a pair is not told again; a pair is never told before those in front of it, if all timeouts are alike."""
+    _of: Counter[_Sender] = field(factory=Counter)
+    """(interface, endpoint) -> its pairs."""
 
     def hairpin(self, fact: Hairpin) -> None:
         node, name = self.node, fact.ingress.interface
@@ -40,7 +50,7 @@ class Redirects:
         label = fact.ingress.in_label
         # A label that is swapped for another may belong to no VRF of ours.
         key = (fact.vrf if fact.vrf or label is None else f"label {label}", source, destination)
-        if not self._may_tell(key, name):
+        if not self._may_tell(key, (name, fact.ingress.endpoint)):
             return
         afi = afi_of(source)
         own, nbma = node.own(name, afi), node.nbma(name)
@@ -57,29 +67,40 @@ class Redirects:
         node.count("redirects sent")
         node.post(RedirectSent(name, fact.vrf, source, destination))
 
-    def _may_tell(self, key: tuple[str, bytes, bytes], name: str) -> bool:
-        node = self.node
-        until = self._told.get(key)
-        if until is not None and node.now < until:
+    def _may_tell(self, key: _Pair, sender: _Sender) -> bool:
+        node, name = self.node, sender[0]
+        told = self._told.get(key)
+        if told is not None and node.now < told[0]:
             node.count("redirect not sent: told a short time ago")
             place = (name, "out", "redirect-suppress")
             node.traffic[place] = node.traffic.get(place, 0) + 1
             return False
-        self._told.pop(key, None)
-        if len(self._told) >= PAIRS:
+        self._drop(key)
+        if len(self._told) >= PAIRS // 2:
             self._forget()
-        if len(self._told) >= PAIRS:
-            node.count("redirect not sent: too many pairs")
-            return False
-        self._told[key] = node.now + max(node.family(name, afi_of(key[1])).redirect_timeout, 1)
+            many = len(self._told) >= PAIRS
+            if many or (len(self._told) >= PAIRS // 2 and self._of[sender] >= PAIRS_OF_ONE):
+                node.count(f"redirect not sent: too many pairs{'' if many else ' of one sender'}")
+                return False
+        until = node.now + max(node.family(name, afi_of(key[1])).redirect_timeout, 1)
+        self._told[key] = (until, sender)
+        self._of[sender] += 1
         return True
 
     def _forget(self) -> None:
         """Those at the front whose time is over; they stand in the order in which they were told."""
-        for key, until in list(self._told.items()):
+        while self._told:
+            key, (until, _) = next(iter(self._told.items()))
             if until > self.node.now:
                 return
-            del self._told[key]
+            self._drop(key)
+
+    def _drop(self, key: _Pair) -> None:
+        told = self._told.pop(key, None)
+        if told is not None:
+            self._of[told[1]] -= 1
+            if not self._of[told[1]]:
+                del self._of[told[1]]
 
     def _extensions(self, fact: Hairpin, own: bytes, extent: int) -> tuple[Extension, ...]:
         """Cisco's: both transit records, NAT address; and the label that the packet came under, which is how its sender knows

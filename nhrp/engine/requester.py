@@ -20,6 +20,7 @@ from nhrp.engine.gate import Gate
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
 from nhrp.engine.reach import Reach
+from nhrp.engine.shares import Shares
 from nhrp.engine.shortcuts import Answer, Entry, Hint, Input, Shortcuts, State
 from nhrp.engine.ways import SHORTEST, Way, Ways, Where
 from nhrp.events import RedirectReceived
@@ -49,7 +50,7 @@ HURRIED, HURRY = 64, 0.2
 GIVE_UP = sum(RETRIES)
 
 REQUEST_RATE, INDICATION_RATE = 100.0, 200.0
-"""A second, and at once: new resolutions, and redirects that are looked at."""
+"""A second, and at once: new resolutions, each VRF with its share, and redirects that are looked at, each peer with its."""
 
 
 class _RefusedError(Exception):
@@ -101,29 +102,14 @@ def vouches(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes) -> bool:
 
 
 @define(eq=False)
-class Bucket:
-    """So many a second, and as many at once."""
-
-    rate: float
-    _tokens: float = -1.0
-    _at: float = 0.0
-
-    def take(self, now: float) -> bool:
-        grown = self.rate if self._tokens < 0 else min(self.rate, self._tokens + (now - self._at) * self.rate)
-        self._at = now
-        self._tokens = grown - 1 if grown >= 1 else grown
-        return grown >= 1
-
-
-@define(eq=False)
 class Requester:
     node: Node
     gate: Gate
     ways: Ways
     shortcuts: Shortcuts
     client: Client
-    _requests: Bucket = field(factory=lambda: Bucket(REQUEST_RATE))
-    _indications: Bucket = field(factory=lambda: Bucket(INDICATION_RATE))
+    _requests: Shares = field(factory=lambda: Shares(REQUEST_RATE))
+    _indications: Shares = field(factory=lambda: Shares(INDICATION_RATE))
 
     # --- redirects ----------------------------------------------------------------------------------------------------------
 
@@ -142,7 +128,7 @@ class Requester:
             return "no shortcuts on this interface"
         if headers is None or len(headers.destination) != len(arrival.packet.source):
             return "no IP header in it"
-        if not self._indications.take(node.now):
+        if not self._indications.take((arrival.name, arrival.fact.outer_source), node.now):
             return "too many in a second"
         vrfs = self._vrfs(arrival, headers)
         if len(vrfs) != 1:
@@ -155,7 +141,7 @@ class Requester:
             return "it has been asked already"
         if reason := self.shortcuts.room():
             return reason
-        if not self._requests.take(node.now):
+        if not self._requests.take(vrf, node.now):
             return "too many resolutions in a second"
         node.post(RedirectReceived(arrival.name, vrf, destination))
         hint = Hint(arrival.packet.source, self._extent(arrival.packet))

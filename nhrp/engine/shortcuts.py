@@ -22,7 +22,7 @@ from nhrp.engine.reach import DISTANCE, NOWHERE, Reach, Reached
 from nhrp.engine.ways import Addresses, Way, Ways
 from nhrp.events import ShortcutDown, ShortcutUp
 from nhrp.wire.mpls import ContextLabel
-from stack.addr import LabelStack, Prefix
+from stack.addr import LabelStack, Prefix, format_address
 from stack.claims import Slot
 from stack.events import Route, RouteOffered, Via
 from stack.values import value
@@ -253,6 +253,8 @@ class Shortcuts:
             label = answer.labels[0] if answer.labels else None
             seconds = node.now - entry.started
             node.post(ShortcutUp(entry.vrf, answer.prefix, answer.overlay, answer.nbma, name, label, seconds))
+            way = {"next_hop": format_address(answer.overlay), "nbma": format_address(answer.nbma), "interface": name}
+            node.log("shortcut up", vrf=entry.vrf, prefix=str(answer.prefix), **way, label=label)
             node.count("shortcuts installed")
         else:
             node.count("shortcuts renewed")
@@ -289,6 +291,7 @@ class Shortcuts:
         self._remove(entry)
         if before is State.COMPLETE and entry.answer is not None:
             self.node.post(ShortcutDown(entry.vrf, entry.answer.prefix, entry.reason))
+            self.node.log("shortcut down", vrf=entry.vrf, prefix=str(entry.answer.prefix), reason=entry.reason)
 
     def _remove(self, entry: Entry) -> None:
         node, number = self.node, entry.number

@@ -158,7 +158,7 @@ class Ways:
         return next((one.nbma for one in maps if one.address == overlay), b"")
 
     def is_configured(self, interface: str, nbma: bytes) -> bool:
-        """Whether the configuration has us ask the station at `nbma`: a server, or, where there are none, one that is mapped."""
+        """Whether the configuration has us ask the station at `nbma`: a server, or one that is mapped if there are none."""
         families = self.node.nhrp(interface).families.values()
         servers = [server for family in families for server in family.nhs]
         if any(server.nbma == nbma for server in servers):
@@ -177,7 +177,7 @@ class Ways:
             return vouched or asked
         prefix, route = found
         way = self._routed(prefix, route, overlay)
-        if not way.within(network):
+        if not way.within(network) or elsewhere(self.node, vrf, network, overlay):
             return False
         attached = not any(via.address for via in route.route.vias)
         return vouched or (attached and (asked or prefix == Prefix.host(overlay)))

@@ -227,7 +227,7 @@ def _sessions(snapshot: SpeakerSnapshot, setting: Setting, names: list[str], wan
         if wanted not in {"", name}:
             continue
         for key, row in sorted(setting.sas.items()):
-            if key.interface == name:
+            if key.interface == name and row.access in {"", name}:  # else it is shown under the interface that was made
                 remote = key.remote or (setting.tunnels[name].remote if name in setting.tunnels else b"")
                 yield ""
                 yield f"Interface: {name}"

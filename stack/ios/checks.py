@@ -161,7 +161,7 @@ def _interfaces(node: NodeConfig) -> Iterator[Said]:
             lent = f"ip unnumbered {interface.unnumbered}"
             yield Reference("interface", interface.unnumbered, lent, "it has no address", under=line)
             lender = node.interfaces.get(interface.unnumbered)
-            if lender is not None and not any(len(a.address) == 4 for a in lender.addresses):
+            if lender is not None and not (lender.negotiated or any(len(a.address) == 4 for a in lender.addresses)):
                 yield Finding("warning", f"{lender.name} has no IPv4 address to lend", lent, under=line)
         if interface.parent and interface.vlan is None:
             yield Finding("warning", f"sub-interface {interface.name} has no dot1Q tag: it gets no packets", line)

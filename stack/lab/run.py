@@ -91,7 +91,7 @@ def run_lab(
 ) -> int:
     """Run a lab and print its verdict. 0: all green; 1: a red row; 2: no such scenario; 3: the backend cannot be had."""
     try:
-        scenario = load(name)
+        scenario = _variant(load(name), variant)
         broken = _sabotage(scenario, sabotage)
         chosen, why = choose_backend(backend)
         folder = CaptureFolder(capture) if capture is not None else None
@@ -99,7 +99,7 @@ def run_lab(
         announce = print if not as_json else lambda _title: None
         if not as_json:
             print(f"{scenario.title}: backend {chosen} ({why})", flush=True)
-        verdict = _conduct(scenario, chosen, why, broken, folder, report, announce, keep=keep, variant=variant)
+        verdict = _conduct(scenario, chosen, why, broken, folder, report, announce, keep=keep)
     except (ScenarioError, ConfigError) as error:
         print(f"labelspan: {error}", file=sys.stderr)
         return EXIT_WRONG
@@ -139,7 +139,6 @@ def _conduct(
     announce: Callable[[str], None],
     *,
     keep: bool,
-    variant: str | None,
 ) -> Verdict:
     started = time.monotonic()
     if backend != "memory":
@@ -149,7 +148,7 @@ def _conduct(
     with TemporaryDirectory(prefix="labelspan-lab-") as folder:
         prepared = prepare(scenario, Path(folder))
         conducts: dict[str, Conduct] = {}
-        for name in _chosen(scenario, variant, alone=sabotage is not None or keep or capture is not None):
+        for name in _chosen(scenario, alone=sabotage is not None or keep or capture is not None):
             chosen = scenario.variant(name) if name else scenario
             if name:
                 announce(f"{name}: {chosen.title}")
@@ -191,13 +190,20 @@ async def _beside(
     return [task.result() for task in tasks]
 
 
-def _chosen(scenario: Scenario, variant: str | None, *, alone: bool) -> tuple[str, ...]:
-    """Which variants run ('' is the scenario itself): all, unless one is asked for. What is broken on purpose is broken once,
-    and there is one capture and one lab to be kept: those are of the scenario itself."""
-    if variant is not None:
-        if variant and variant not in scenario.variants:
-            raise ScenarioError(f"there is no variant {variant!r}; there are: {', '.join(scenario.variants) or 'none'}")
-        return (variant,)
+def _variant(scenario: Scenario, name: str | None) -> Scenario:
+    """What was asked for: a variant alone, the scenario alone (''), or (None) it and all its variants."""
+    if name is None:
+        return scenario
+    if not name:
+        return evolve(scenario, variants={})
+    if name not in scenario.variants:
+        raise ScenarioError(f"there is no variant {name!r}; there are: {', '.join(scenario.variants) or 'none'}")
+    return scenario.variant(name)
+
+
+def _chosen(scenario: Scenario, *, alone: bool) -> tuple[str, ...]:
+    """Which variants run ('' is the scenario itself): all of them. What is broken on purpose is broken once, and there is one
+    capture and one lab to be kept: those are of the scenario itself."""
     return ("",) if alone else ("", *scenario.variants)
 
 

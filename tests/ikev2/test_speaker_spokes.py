@@ -546,6 +546,34 @@ def test_a_peer_that_comes_back_with_nothing_keeps_its_interface() -> None:
     assert len(a.snapshot().ikes) == len(a.sad.inbound) == 2
 
 
+def held_by_the_sad(*nodes: Node) -> None:
+    """What is said to be up can be sent to; and a virtual-access interface is protected, whatever has become of its SA."""
+    for node in nodes:
+        for key, row in node.table(SaState).items():
+            bearer = SaKey(row.access) if row.access else key
+            assert row.up == (node.outbound(bearer) is not None)
+        assert all(row.profile for row in node.table(AccessWanted).values())
+
+
+@pytest.mark.parametrize("who", ["the peer", "ours", "the operator", "nobody"])
+def test_E04_without_an_SA_a_shortcut_is_not_up_and_its_interface_stays_protected(who: str) -> None:
+    world = World()
+    hub, a, b = star(world)
+    call(b, a)
+    until(world, lambda: together(a, b), hub, a, b)
+    settle(world, 1, hub, a, b)
+    if who == "the peer":
+        a.clear(remote=b.address)
+    elif who == "ours":
+        let_go(b, a)
+    elif who == "the operator":
+        b.clear(remote=a.address)
+    for _ in range(200):
+        settle(world, 0.05, hub, a, b)
+        held_by_the_sad(a, b)
+    assert together(a, b) == (who != "ours")
+
+
 # --- chaos -----------------------------------------------------------------------------------------------------------------
 
 
@@ -571,6 +599,7 @@ def test_S07_whatever_happens_it_ends_as_it_is_wanted(steps: list[tuple[str, int
             one.begin()
         settle(world, pause, hub, *spokes)
         world.drop = lambda _octets, _source, _destination: False
+        held_by_the_sad(*spokes)
     for _ in range(160):
         world.run(1)
         settle(world, 0.01, *spokes)

@@ -224,9 +224,10 @@ def test_errors_are_limited() -> None:
     hub = Station.of(HUB, HUB_NBMA, SECRET)
     for _ in range(1000):
         assert admit(hub, packet()) is None
-    assert len(hub.take()) == ERROR_RATE
+    sent = len(hub.take())
+    assert ERROR_RATE / 2 <= sent < ERROR_RATE  # the rest is for others
     assert refused(hub) == {"authentication failure": 1000}
-    assert hub.counted("error indications left out") == 1000 - ERROR_RATE
+    assert hub.counted("error indications left out") == 1000 - sent
     assert len(hub.logs) < 100
     hub.wake(1.0)
     admit(hub, packet())

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
 
 from nhrp.wire import cie_extension, mpls_extension
-from nhrp.wire.mpls import ContextLabel, FecLabel, MplsBinding, NextHopLabel, Role
+from nhrp.wire.mpls import ContextLabel, MplsBinding, Role
 from nhrp.wire.packet import Cie, CieCode, Extension, ExtensionKind, Flag, Kind, Packet
-from stack.addr import Prefix
-from stack.claims import Slot
-from stack.events import OverlayRow, OverlayState, RouteOffered, SaWanted
-from tests.nhrp.net import OUI, Box, Flex, Mgre, a, flex, mgre, p
+from stack.events import RouteOffered, SaWanted
+from tests.nhrp.net import OUI, Box, Flex, Mgre, a, flex, mgre
 
 REQUEST, REPLY = Kind.RESOLUTION_REQUEST, Kind.RESOLUTION_REPLY
 STABLE = Flag.ROUTER | Flag.AUTHORITATIVE | Flag.STABLE_SOURCE | Flag.NAT
@@ -66,6 +65,7 @@ BY_HUB = (Cie(nbma=a("192.0.2.1"), protocol=a("10.0.0.1")),)
 def test_N05_a_request_in_the_name_of_no_overlay_address_makes_no_route(many: Mgre, source: str) -> None:
     """A host of ours, an NBMA address, a host behind the hub: none of them is a station of the network."""
     many.b.lan("Ethernet0/0", "192.0.2.12/24")
+    many.world.box("C", "192.0.2.66").tunnel("Tunnel0", address="10.0.0.66/24")
     many.world.forge(many.b, "Tunnel0", "192.0.2.1", bare_request(source, "192.0.2.66", "192.168.2.1", passed=BY_HUB))
     many.world.run(1)
     assert hosts(many.b) == set()
@@ -193,7 +193,7 @@ def test_N04_the_next_request_s_id_cannot_be_guessed(net: Flex) -> None:
     ids = [net.a.speaker.node.request_id() for _ in range(1000)]
     assert len(set(ids)) == 1000
     assert 0 not in ids
-    gaps = {(after - before) & 0xFFFFFFFF for before, after in zip(ids, ids[1:], strict=False)}
+    gaps = {(after - before) & 0xFFFFFFFF for before, after in pairwise(ids)}
     assert len(gaps) > 990
 
 

@@ -70,13 +70,22 @@ def test_N07_each_pair_and_vrf_is_told(net: Flex) -> None:
 
 
 def test_N07_the_table_of_pairs_is_bounded(net: Flex) -> None:
-    for number in range(PAIRS + 500):
-        hairpin(net, destination=f"192.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    for number in range(2 * PAIRS):
+        destination = f"192.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        ingress = Ingress("Virtual-Access1", "", bytes((172, 16, 1, number % 16)), 1, 30)
+        net.hub.receive(Hairpin(ingress, "A", "Virtual-Access2", header("192.168.1.1", destination)))
     assert len(net.hub.speaker.redirects) == PAIRS
-    assert net.hub.counter("too many pairs") == 500
+    assert net.hub.counter("too many pairs") == PAIRS
     net.world.run(9)
     assert len(hairpin(net)) == 1
     assert len(net.hub.speaker.redirects) == 1
+
+
+def test_N07_pairs_of_one_sender_are_bounded(net: Flex) -> None:
+    for number in range(PAIRS):
+        hairpin(net, destination=f"192.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(net.hub.speaker.redirects) == PAIRS // 2
+    assert net.hub.counter("too many pairs of one sender") == PAIRS // 2
 
 
 def test_the_timeout_is_configured(net: Flex) -> None:

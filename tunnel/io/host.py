@@ -15,6 +15,7 @@ incarnation is still being told what is wanted (`hold`), nothing is taken away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 from attrs import define, field
@@ -232,7 +233,7 @@ class HostMirror:
             return
         refused: dict[str, str] = {}
         removal, addition = f"remove route {prefix}", f"add route {prefix}"
-        if standing and self._route_does(removal, self.host.remove_route, standing, known, refused):
+        if standing and self._route_does(removal, self._remove, standing, known, refused):
             del self._routes[prefix]
         # What others have there already is adopted: it was there before us, and stays after us.
         adopted = wanted is not None and _key(wanted) in self._others.get(prefix, ())
@@ -241,6 +242,10 @@ class HostMirror:
         if refused:
             self._refused_routes[prefix] = refused
             self.stale = True
+
+    def _remove(self, route: HostRoute) -> None:
+        with suppress(ProcessLookupError):  # the kernel took it along with its device
+            self.host.remove_route(route)
 
     def _route_does(
         self,

@@ -118,6 +118,8 @@ class UpdateGroup:
     open: bool = True
     _open_at: float | None = None
     _woken: bool = False
+    _unlabelled: set[bytes] = field(factory=set)
+    """Keys that wait for a label of ours: they have waited for the others already."""
     _replay: Replay | None = None
     _batch: list[tuple[bytes, Source | None]] = field(factory=list)
     _slow: dict[Member, None] = field(factory=dict)
@@ -228,8 +230,8 @@ class UpdateGroup:
     def _hold(self, now: float) -> None:
         """In a large group, let some changes come together: to tell each of 2,000 spokes of each other takes its time."""
         if not self.pending:
-            return
-        if len(self.members) <= MANY:
+            self._woken, self._open_at = False, None
+        elif len(self.members) <= MANY or not self._unlabelled.isdisjoint(self.pending):
             self.open, self._open_at = True, None
         elif self._open_at is None and not self._woken:
             self.open, self._open_at = False, now + min(SPREAD_MOST, SPREAD * len(self.members))
@@ -317,9 +319,9 @@ class UpdateGroup:
         last: PathSet | None = None
         out: Out | None = None
         bucket: list[Nlri] = []
-        for (
-            key
-        ) in self._take():  # hot: once a route and group; what depends on the set alone is done once a run of routes
+        keys = self._take()
+        self._unlabelled.difference_update(keys)
+        for key in keys:  # hot: once a route and group; what depends on the set alone is done once a run of routes
             net = nets.get(key)
             best = None if net is None else net.best
             if best is None and default is not None and key == default.nlri.key:
@@ -349,6 +351,7 @@ class UpdateGroup:
             if vpn and (out.swap or one.exported_from is not None):
                 label = self._label(best, out)
                 if label.label is None:
+                    self._unlabelled.add(key)
                     if old is not None and not label.wait:
                         withdrawn[key] = None
                     continue  # told when the label is there; what was told before stands until then

@@ -351,6 +351,6 @@ def test_nothing_is_raised_and_nothing_is_left(seed: int) -> None:
         assert not table
     for table in (ribs.local.placed, ribs.swaps.where, ribs._purging, speaker._peers, speaker._connections):
         assert not table
-    for table in (speaker._schedule, speaker._ready, speaker._logged, speaker._limited, speaker._refreshes._windows):
+    for table in (speaker._schedule, speaker._ready, speaker._limited, speaker._refreshes._windows):
         assert not table
     assert storm.connections == {}

@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stack.addr import Prefix, parse_address
-from stack.events import Delta, InterfaceKind, Route, RouteSelected
+from stack.events import AdjacencyKey, AdjacencyWanted, Delta, InterfaceKind, Route, RouteSelected
+from stack.routing.engine import Publish
 from stack.tables.fib import FibWriter, LeafKind
 from tests.stack.routing.rig import CORE, Item, Rig, interface, link, neighbour, route, via, wanted
 
@@ -84,6 +85,28 @@ def test_it_becomes_an_override_and_an_H_route_again() -> None:
     assert rig.tables.rib.match("", A("10.60.1.1"), NHRP)[1].owner == "bgp"
     rig.take(by_bgp())
     assert (way(rig), rig.selected()[NEAR]) == ("Tunnel5", "nhrp")
+
+
+def test_what_is_selected_is_the_winner_with_its_own_next_hop() -> None:
+    """Who is given a label for the prefix (RFC 3031 3.11: its NHLFE) is sent where the winner says; the shortcut's label is in
+    the FIB alone, so its next hop without it would be wrong."""
+    rig = Rig().give(*CORE, *tunnel("Tunnel5"), *tunnel("Tunnel6"), by_bgp())
+    before = rig.published[RouteSelected, ""][P(NEAR)]
+    rig.give(shortcut())
+    assert way(rig) == "Tunnel5"
+    assert rig.published[RouteSelected, ""][P(NEAR)] == before
+    assert not [output for output in rig.outputs if isinstance(output, Publish) and output.topic is RouteSelected]
+
+
+def test_a_neighbour_that_stays_wanted_is_not_wanted_again() -> None:
+    """Who answers each row of AdjacencyWanted with one of AdjacencyState would be asked for ever."""
+    rig = Rig().give(*CORE, *tunnel("Tunnel5"), shortcut())
+    for up in (False, True):
+        rig.give(*tunnel("Tunnel5", up=up))
+        assert not [output for output in rig.outputs if isinstance(output, Publish) and output.topic is AdjacencyWanted]
+    rig.take(shortcut())
+    [gone] = [output.rows for output in rig.outputs if isinstance(output, Publish) and output.topic is AdjacencyWanted]
+    assert gone == {AdjacencyKey("Tunnel5"): None}
 
 
 def test_a_winner_that_leads_nowhere_is_none() -> None:
