@@ -287,7 +287,7 @@ def measure(count: int, given: argparse.Namespace) -> dict[str, Any]:
         begun, spent = time.monotonic(), run.cpu
         run.tell(f"up {count}")
         if given.advertise:
-            run.tell(f"heard {count * ROUTES}")
+            run.tell(f"heard {len(VRFS) + (count - 1) * ROUTES}")  # all but its own
         seconds, cpu = time.monotonic() - begun, run.cpu - spent
         stood = memory(run.pid)
         here = run.routes() - routes

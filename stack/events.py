@@ -560,14 +560,15 @@ class Hairpin(Fact):
 @frozen
 class NhrpReceived(Fact):
     """An NHRP packet that came in by `interface`, whose inside VRF is `vrf`. `outer_source`: of a protected tunnel the address
-    that its SA belongs to. `sa`: the CHILD_SA's number (0: in clear)."""
+    that its SA belongs to. `sa`: the CHILD_SA's number (0: in clear). A password stands in
+    `octets`, which are not said therefore."""
 
     interface: str
     vrf: str
     outer_source: bytes
     outer_destination: bytes
     sa: int
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 @frozen
@@ -576,7 +577,7 @@ class SendNhrp(Fact):
 
     interface: str
     nbma: bytes
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 @frozen

@@ -381,6 +381,8 @@ class Bindings:
             over = one.expires is not None and one.expires <= self.node.now
             if over or self.on(name, address) is not None or self.node.is_own(self.node.vrf(name), address):
                 continue
+            if not self.node.is_at(name, one.nbma):
+                continue  # the name is another peer's interface now
             entry = self._enter(
                 name,
                 address,
@@ -401,10 +403,16 @@ class Bindings:
 
         An assignment that ends takes nothing along: the peer may be back before it registers again."""
         row, entry = self.node.overlays.get((interface, address)), self.on(interface, address)
-        if row is None or entry is None or entry.source is Source.STATIC:
+        if row is None:
             return
-        if entry.interface != interface or entry.nbma not in (row.transport, self._remote(interface)):
-            self.remove(entry, "assigned to another")
+        remote = self._remote(interface)
+        if entry is not None and entry.source is not Source.STATIC:
+            if entry.interface != interface or entry.nbma not in (row.transport, remote):
+                self.remove(entry, "assigned to another")
+        assigned = self.node.assigned(interface, row.transport)
+        for one in self.at(interface, remote or row.transport):
+            if one.source is not Source.STATIC and one.address not in assigned:
+                self.remove(one, "not the address that IKEv2 has assigned")
 
     def _shape(self, name: str) -> _Shape:
         node = self.node

@@ -161,7 +161,7 @@ class Egress:
         """Timer `kept`. Said several times, since nobody is waited for."""
         node = self.node
         for told in self._old:
-            if told.expires > node.now and told.interface in node.tunnels:
+            if told.expires > node.now and node.is_at(told.interface, told.to):
                 packet = self._purge_of(told, Flag.NO_REPLY)
                 if packet is not None:
                     self.gate.send(told.interface, told.to, packet)
@@ -490,7 +490,7 @@ class Egress:
         reached = self.reach.state(record.number)
         if reached.usable:
             self.gate.send(reached.interface, record.nbma, packet)
-        elif arrival.name in self.node.tunnels:
+        elif self.node.is_at(arrival.name, arrival.fact.outer_source):
             self.gate.send(arrival.name, arrival.fact.outer_source, packet)
         return reached.usable
 
@@ -512,6 +512,10 @@ class Egress:
         purge = self._purges.get(request_id)
         if purge is None or purge.packet.source != arrival.packet.source:
             return False
+        record, source = purge.record, arrival.fact.outer_source
+        if source not in (record.nbma, record.question.arrival.fact.outer_source):
+            self.gate.count(arrival, "purge reply from elsewhere")
+            return True
         self._purged(request_id)
         return True
 

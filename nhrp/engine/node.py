@@ -149,6 +149,12 @@ class Node:
         key = (interface, direction, kind.name.lower().replace("_", "-"))
         self.traffic[key] = self.traffic.get(key, 0) + 1
 
+    def forget_traffic(self, interface: str) -> None:
+        """Counts go with their interface: a hub has had more of them than it has."""
+        for direction in ("in", "out"):
+            for kind in (*(kind.name.lower().replace("_", "-") for kind in Kind), "redirect-suppress"):
+                self.traffic.pop((interface, direction, kind), None)
+
     def flush(self) -> list[Output]:
         """All that is to be done, in order; rows before packets that promise what they say, so that a label is installed
         when the peer hears of it."""
@@ -213,6 +219,11 @@ class Node:
         """Our own NBMA address on an interface; empty: not known."""
         tunnel = self.tunnels.get(name)
         return tunnel.local if tunnel is not None else b""
+
+    def is_at(self, interface: str, nbma: bytes) -> bool:
+        """Whether `interface` leads to `nbma` (still: names of virtual-access interfaces are used again)."""
+        tunnel = self.tunnels.get(interface)
+        return tunnel is not None and tunnel.remote in (b"", nbma)
 
     def members(self, network: int) -> Iterator[str]:
         """The interfaces of an NHRP network."""

@@ -221,6 +221,8 @@ class Speaker:
             before = node.interfaces.get(name)
             _put(node.interfaces, name, row)
             self._interface_changed(name)
+            if row is None:
+                node.forget_traffic(name)
             if before is not None and (row is None or _shape(row) != _shape(before)):
                 self.shortcuts.interface_changed(name)
                 self.egress.interface_changed(name)
@@ -258,6 +260,7 @@ class Speaker:
     def _overlays(self, delta: Delta) -> None:
         for key, row in delta.rows.items():
             _put(self.node.overlays, key, row)
+        for key in delta.rows:
             self.bindings.overlay_changed(*key)
 
     def _labels(self, delta: Delta) -> None:

@@ -249,6 +249,8 @@ class Transit:
         """A negative reply, back where the request came from. Its holding time is 0: nothing is to be kept."""
         self.gate.count(arrival, reason)
         packet = arrival.packet
+        if not self.node.is_at(arrival.name, arrival.fact.outer_source):
+            return
         cie = Cie(code, packet.cies[0].prefix_length if packet.cies else 0)
         flags = packet.flags & (Flag.ROUTER | Flag.NAT)
         extensions = self.gate.reply_extensions(arrival)

@@ -124,6 +124,11 @@ def reaches(world: World, number: int, target: str, *, size: int = 56) -> None:
     raise AssertionError(f"red{number} -> {target}: {answer}")
 
 
+def heard(nodes: dict[int, Capped], text: str) -> None:
+    """Sooner or later some node writes it into its log."""
+    nodes[1].until("show version", lambda _: any(text in node.log.read_text() for node in nodes.values()))
+
+
 def sniffed(world: World, during: Callable[[], None]) -> dict[int, int]:
     """Outer protocol -> packets that pe1 put on the core meanwhile."""
     core = world.namespaces["core"]
@@ -258,10 +263,11 @@ def test_S03_what_a_node_really_writes_has_no_key_in_it(pes: tuple[World, dict[i
     # A configuration that is refused, with the key in the line that is wrong; then one with another key.
     good = nodes[1].config
     nodes[1].configure(good.replace(f"  pre-shared-key {PSK}", f"  pre-shared-keyy {PSK}"))
-    time.sleep(2)
+    heard(nodes, "configuration not applied")
     nodes[1].configure(good.replace(PSK, f"{PSK}-another"))
+    heard(nodes, "configuration applied")
     ask("clear crypto ikev2 sa")
-    time.sleep(4)
+    heard(nodes, "the pre-shared keys differ")
     nodes[1].configure(good)
     ask("clear crypto ikev2 sa")
     reaches(world, 1, "10.1.2.10")

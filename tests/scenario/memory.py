@@ -12,16 +12,19 @@ from structlog.testing import LogCapture
 from stack.config import Config
 from stack.router import Router
 from stack.testing import MemoryNetwork, SeededEntropy, VirtualClock
+from stack.testing.loop import EPOCH
 from stack.testing.node import MemoryNode
 from stack.testing.ping import PingResult
 
 
 class Net:
-    """`routers` are our nodes; hosts and plain routers are the world's own. `logs`: what each node logged from INFO on."""
+    """`routers` are our nodes; hosts and plain routers are the world's own. `logs`: what each node logged from INFO on.
+    `epoch`: the date at the start, where certificates of now are to be believed."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, epoch: float = EPOCH) -> None:
         self.world = MemoryNetwork(seed=seed, kept=20_000)
         self.seed = seed
+        self.epoch = epoch
         self.routers: dict[str, Router] = {}
         self.texts: dict[str, str] = {}
         self.devices: dict[str, dict[str, str]] = {}
@@ -55,7 +58,7 @@ class Net:
         router = Router(
             Config.from_ios(text, source=name),
             network=self.world.node(name),
-            clock=VirtualClock(),
+            clock=VirtualClock(epoch=self.epoch),
             entropy=SeededEntropy(f"{self.seed}/{name}/router"),
             bindings=bindings,
             log=log,

@@ -40,7 +40,7 @@ from stack.testing import MemoryNetwork, Recorder, SeededEntropy, VirtualClock, 
 from tests.ikev2 import pki
 from tunnel.io import esp
 
-OURS = ("stack", "bgp", "ikev2", "mfi", "tunnel")
+OURS = ("stack", "bgp", "ikev2", "mfi", "nhrp", "tunnel")
 CANARY = "cAnArY5e7"
 PSK = f"{CANARY}-between-both"
 

@@ -473,11 +473,12 @@ class Path:
         """An ICMP error about `packet`, into the VRF it belongs to, if RFCs, configuration and rate allow it."""
         interface = self.tables.interfaces.get(arrival.inlet.interface)
         silent = what.value.unreachable and interface is not None and not interface.row.unreachables
-        source = None if arrival.quiet or silent or not may_complain(packet) else self._own_address(packet, arrival)
-        if source is None:
+        if arrival.quiet or silent or not may_complain(packet):
             self.counters.note(Slow.ICMP_WITHHELD)
         elif not self._errors.take((arrival.vrf, what)):
             self.counters.note(Slow.ICMP_LIMITED)
+        elif (source := self._own_address(packet, arrival)) is None:
+            self.counters.note(Slow.ICMP_WITHHELD)
         else:
             self.counters.note(Slow.ICMP_SENT)
             self.originate(build(packet, what, source, mtu=mtu, stack=arrival.stack), arrival)

@@ -117,6 +117,9 @@ class ForwarderService(ServiceShell):
             lambda work: asyncio.get_running_loop().call_soon(work),
         )
         self._open: dict[str, tuple[_Door, Port, Reader]] = {}
+        self._doors: dict[str, tuple[_Door, Interface]] = {}
+        """What is to be open, by name, and as of which generation of the interfaces that is."""
+        self._looked = -1
         self._hosts: dict[str, tuple[int, Port, Reader]] = {}
         self._raw: dict[str, tuple[Port, Reader]] = {}
         self._tunnel_vrfs: dict[str, str] = {}
@@ -252,7 +255,8 @@ class ForwarderService(ServiceShell):
                 self._listen(port, reader)
 
     def _settle_attachments(self) -> None:
-        wanted = {i.name: (door, i) for i in self.context.tables.interfaces if (door := door_of(i)) is not None}
+        self._look()
+        wanted = self._doors
         for name in [
             name for name, (door, _, _) in self._open.items() if name not in wanted or wanted[name][0] != door
         ]:
@@ -265,6 +269,19 @@ class ForwarderService(ServiceShell):
                     reader = self.forwarder.add_attachment(interface, port)
                     self._open[name] = (door, port, reader)
                     self._listen(port, reader)
+
+    def _look(self) -> None:
+        """Which interfaces have a door now. A hub has thousands, and few that do."""
+        interfaces = self.context.tables.interfaces
+        changed = interfaces.changed_since(self._looked)
+        self._looked = interfaces.generation
+        for name in {*interfaces.rows, *self._doors} if changed is None else changed:
+            interface = interfaces.get(name)
+            door = door_of(interface) if interface is not None else None
+            if interface is not None and door is not None:
+                self._doors[name] = door, interface
+            else:
+                self._doors.pop(name, None)
 
     def _open_door(self, door: _Door) -> Port:
         network = self.context.network
