@@ -9,14 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from stack.ios.command import Command, CommandError, Scene, Shown
+from stack.ios.times import clock
 from stack.policy.routemap import CompiledMap
 
 __all__ = ["COMMANDS", "installed_version"]
-
-
-def _age(seconds: float) -> str:
-    whole = max(0, int(seconds))
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def show_bus(scene: Scene, _values: Mapping[str, Any]) -> Shown:
@@ -54,7 +50,7 @@ def show_processes(scene: Scene, _values: Mapping[str, Any]) -> Shown:
     rows = scene.node.processes()
     lines = [f"{'Service':<12} {'State':<8} {'Since':<9} {'Starts':>6}  Last reason"]
     lines += [
-        f"{row.name:<12} {row.state:<8} {_age(scene.now - row.since):<9} {row.incarnation:>6}  {row.reason}"
+        f"{row.name:<12} {row.state:<8} {clock(scene.now - row.since):<9} {row.incarnation:>6}  {row.reason}"
         for row in rows
     ]
     value = [
@@ -95,7 +91,7 @@ def show_version(scene: Scene, _values: Mapping[str, Any]) -> Shown:
         f"labelspan, Version {number}",
         f"Python {platform.python_version()} on {platform.system()} {platform.release()}",
         "",
-        f"{hostname} uptime is {_age(uptime)}",
+        f"{hostname} uptime is {clock(uptime)}",
     ]
     key_log = scene.node.context.key_log is not None
     if key_log:

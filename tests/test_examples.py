@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from attrs import define
+from attrs import define, field
 
 from stack.lab.checks import judge
 from stack.lab.conduct import Conduct
@@ -66,12 +66,33 @@ def test_a_pe_that_was_asked_for_wrongly(words: list[str], complaint: str) -> No
     assert complaint in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["hub.py"], "the following arguments are required: folder"),
+        (["spoke.py", "spoke3", "."], "invalid choice"),
+        (["spoke.py", "spoke1", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_hub_or_a_spoke_that_was_asked_for_wrongly(words: list[str], complaint: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / words[0]), *words[1:]]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @define(eq=False)
 class ScriptedTestbed(NetnsTestbed):
-    """The lab, its nodes run by examples/pe.py."""
+    """The lab, its nodes run by scripts. `words`: of a node's script, what comes before its options."""
+
+    words: dict[str, list[str]] = field(factory=dict)
 
     def _spawn(self, node: str) -> None:
-        command = [sys.executable, str(EXAMPLES / "pe.py"), node, "--control", str(self._path(f"{node}.sock"))]
+        script, *more = self.words[node]
+        command = [sys.executable, str(EXAMPLES / script), *more, "--control", str(self._path(f"{node}.sock"))]
         for ends in self.scenario.link.values():
             for owner, interface in ends:
                 if owner == node:
@@ -82,29 +103,57 @@ class ScriptedTestbed(NetnsTestbed):
             )
 
 
-@pytest.mark.root
-@pytest.mark.slow
-def test_three_scripts_are_the_lab() -> None:
+def conducted(scenario: str, words: dict[str, list[str]], checks: int) -> dict[str, str]:
+    """The first checks of a lab whose nodes are scripts, all of which end well when they are told to: what each has said."""
     require_root()
     be_root()
 
-    async def main() -> None:
-        made = Conduct(load("mgre"), None)  # type: ignore[arg-type]  # set on the next line
-        bed = made.bed = ScriptedTestbed(made)
+    async def main() -> dict[str, str]:
+        made = Conduct(load(scenario), None)  # type: ignore[arg-type]  # set on the next line
+        bed = made.bed = ScriptedTestbed(made, words=words)
         try:
             await bed.start(None)
-            for check in made.scenario.checks[:13]:
+            for check in made.scenario.checks[:checks]:
                 row = await judge(made, check)
-                assert row.ok, (row, bed._log("pe1"))
-            process = bed._processes["pe1"]
-            process.terminate()
-            assert await asyncio.to_thread(process.wait, 10) == 0
-            log = bed._path("pe1.log").read_text()
+                assert row.ok, (row, *(bed._log(node) for node in words))
+            for node in words:
+                process = bed._processes[node]
+                process.terminate()
+                assert await asyncio.to_thread(process.wait, 10) == 0, bed._log(node)
+            return {node: bed._path(f"{node}.log").read_text() for node in words}
         finally:
             await bed.stop()
-        assert "pe1 is running" in log
-        assert "neighbour 192.0.2.2 up" in log
-        assert "Customer Red: 10.1.2.0/24 by ibgp" in log
-        assert "Traceback" not in log
 
-    asyncio.run(main())
+    logs = asyncio.run(main())
+    for log in logs.values():
+        assert "Traceback" not in log
+    return logs
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_three_scripts_are_the_lab() -> None:
+    log = conducted("mgre", {node: ["pe.py", node] for node in ("pe1", "pe2", "pe3")}, 13)["pe1"]
+    assert "pe1 is running" in log
+    assert "neighbour 192.0.2.2 up" in log
+    assert "Customer Red: 10.1.2.0/24 by ibgp" in log
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_hub_and_two_spokes_are_the_lab(tmp_path: Path) -> None:
+    """Until unused shortcuts have gone down. The hub's script is where the authority is; the spokes' find it there."""
+    folder = str(tmp_path)
+    words = {"hub": ["hub.py", folder], **{spoke: ["spoke.py", spoke, folder] for spoke in ("spoke1", "spoke2")}}
+    logs = conducted("flexvpn", words, 18)
+    assert "R1-HUB is running" in logs["hub"]
+    assert "R3-Spoke1 is running" in logs["spoke1"]
+    for name in ("R3-Spoke.cisco.com", "R4.cisco.com"):
+        assert f"{name} is in, from 172.16." in logs["hub"]
+    assert "BGP neighbour 10.1.1.1 up" in logs["hub"]
+    for vrf in ("cust1", "cust2"):
+        assert f"{vrf}: 192.168.113.10 to 192.168.114.10 has a better way" in logs["hub"]
+        assert f"{vrf}: there is a better way to 192.168.114.10" in logs["spoke1"]
+        assert f"{vrf}: 192.168.114.0/24 by 10.1.1." in logs["spoke1"]
+        assert f"{vrf}: no shortcut to 192.168.114.0/24 any more: its holding time is over" in logs["spoke1"]
+    assert "Tunnel0 is 10.1.1." in logs["spoke1"]

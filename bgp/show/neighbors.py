@@ -10,9 +10,9 @@ from bgp.engine.peers import PeerSnapshot
 from bgp.engine.rib.snapshot import FamilyCount
 from bgp.engine.session_ends import EndReason, printable
 from bgp.show.summary import family_title, state_word
-from bgp.show.words import age
 from bgp.wire import Family
 from stack.addr import format_address
+from stack.ios.times import age
 
 __all__ = ["neighbor_text", "neighbor_value"]
 

@@ -12,9 +12,9 @@ from bgp.engine.peers import PeerSnapshot
 from bgp.engine.rib.snapshot import FamilyCount
 from bgp.engine.session_ends import Hold
 from bgp.engine.speaker import SpeakerSnapshot
-from bgp.show.words import age
 from bgp.wire import Family
 from stack.addr import format_address
+from stack.ios.times import age
 
 __all__ = ["FamilySummary", "family_title", "refused_lines", "summaries", "summary_text", "summary_value"]
 

@@ -9,7 +9,6 @@ from stack.addr import RT, Prefix, format_address
 __all__ = [
     "ORIGIN_CODES",
     "STATUS_CODES",
-    "age",
     "community",
     "extended_community",
     "network",
@@ -36,8 +35,6 @@ _COMMUNITIES = {
 _NATURAL = ((128, 8), (192, 16), (224, 24))
 """First octets below the first number have a natural mask of the second: classes A, B and C."""
 
-MINUTE, HOUR, DAY, WEEK, YEAR = 60, 3600, 86_400, 604_800, 31_449_600
-
 
 def network(prefix: Prefix) -> str:
     """As IOS lists it: the length is left out where it is the natural one, and of the default route."""
@@ -46,18 +43,6 @@ def network(prefix: Prefix) -> str:
         if prefix.length == natural or (prefix.length == 0 and prefix.network == b"\0\0\0\0"):
             return format_address(prefix.network)
     return str(prefix)
-
-
-def age(seconds: float) -> str:
-    """`01:02:03`, `1d02h`, `3w4d`, `2y05w`."""
-    whole = max(0, int(seconds))
-    if whole < DAY:
-        return f"{whole // HOUR:02}:{whole // MINUTE % 60:02}:{whole % 60:02}"
-    if whole < WEEK:
-        return f"{whole // DAY}d{whole % DAY // HOUR:02}h"
-    if whole < YEAR:
-        return f"{whole // WEEK}w{whole % WEEK // DAY}d"
-    return f"{whole // YEAR}y{whole % YEAR // WEEK:02}w"
 
 
 def origin_code(path: PathView) -> str:

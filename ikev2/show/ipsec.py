@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ikev2.engine.snapshot import ChildSnapshot, EspSnapshot, IkeSnapshot, IkeStatus, SpeakerSnapshot, WantSnapshot
 from ikev2.show.sas import child_value, ike_value, status_word
-from ikev2.show.words import age, clock, either, end, mask_of, spi_text, transform_text
+from ikev2.show.words import either, end, mask_of, spi_text, transform_text
 from stack.addr import format_address
 from stack.esp import EspMode, Selector
 from stack.ios.command import Shown
+from stack.ios.times import age, clock
 
 __all__ = ["Link", "ipsec_sas", "sessions"]
 

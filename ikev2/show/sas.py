@@ -6,16 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ikev2.engine.snapshot import ChildSnapshot, IkeSnapshot, IkeStatus, SpeakerSnapshot
-from ikev2.show.words import (
-    cipher_words,
-    either,
-    end,
-    form_words,
-    hash_word,
-    plain_selector,
-    selector_text,
-    spi_text,
-)
+from ikev2.show.words import cipher_words, either, end, form_words, hash_word, plain_selector, selector_text, spi_text
 from stack.addr import format_address, netmask
 from stack.esp import Selector
 from stack.ios.command import Shown

@@ -9,9 +9,7 @@ from stack.addr import DEFAULT_VRF, format_address
 from stack.esp import Cipher, EspForm, Integrity, Selector
 
 __all__ = [
-    "age",
     "cipher_words",
-    "clock",
     "date",
     "end",
     "group_name",
@@ -23,24 +21,6 @@ __all__ = [
     "transform_text",
     "vrf_word",
 ]
-
-MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
-
-
-def clock(seconds: float) -> str:
-    """`23:59:30`, never negative."""
-    whole = max(0, int(seconds))
-    return f"{whole // HOUR:02}:{whole // MINUTE % 60:02}:{whole % 60:02}"
-
-
-def age(seconds: float) -> str:
-    """`01:02:03`, `1d02h`, `3w4d`."""
-    whole = max(0, int(seconds))
-    if whole < DAY:
-        return clock(whole)
-    if whole < WEEK:
-        return f"{whole // DAY}d{whole % DAY // HOUR:02}h"
-    return f"{whole // WEEK}w{whole % WEEK // DAY}d"
 
 
 def date(epoch: float) -> str:

@@ -63,7 +63,8 @@ class Stage(Enum):
 @define(eq=False)
 class Record:
     """`prefix`: what was (or will be) answered, part of the route `matched`. `overlay`, `nbma`, `claimed`: the requester.
-    `tunnel`: a tunnel to it is wanted. `route`: and a host route by that."""
+    `tunnel`: a tunnel to it is wanted. `route`: and a host route by that. `reachable`: when that tunnel could be sent by;
+    `answered`: when the first answer left."""
 
     number: int
     question: Question
@@ -80,6 +81,8 @@ class Record:
     stage: Stage = Stage.LABEL
     label: int | None = None
     reached: Reached = NOWHERE
+    reachable: float | None = None
+    answered: float | None = None
 
     @property
     def key(self) -> tuple[int, bytes, str, Prefix]:
@@ -287,6 +290,7 @@ class Egress:
             record.reached = self.reach.hold(
                 number, record.interface, record.overlay, record.nbma, build=build, route=record.route
             )
+            record.reachable = node.now if record.reached.usable else None
             node.timers.set(("answer-tunnel", number), node.now + TUNNEL_WITHIN)
 
     # --- answers --------------------------------------------------------------------------------------------------------------
@@ -309,7 +313,7 @@ class Egress:
             waits = ("answer-tunnel", record.number) in self.node.timers
             if waits:
                 return
-        record.stage = Stage.ANSWERED
+        record.stage, record.answered = Stage.ANSWERED, self.node.now
         self.node.timers.set(("answer-tunnel", record.number), None)
         # It is believed from now on, not from when it was asked.
         record.expires = self.node.now + self._holding_time(record)
@@ -383,6 +387,8 @@ class Egress:
         if record is None:
             return
         before, record.reached = record.reached, self.reach.state(number)
+        if record.reached.usable and record.reachable is None:
+            record.reachable = self.node.now
         if record.stage is Stage.ANSWERED and before.usable and not record.reached.usable:
             self._lost(record, before.interface)
         self._advance(record)

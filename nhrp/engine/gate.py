@@ -12,7 +12,7 @@ from functools import lru_cache
 from attrs import define, evolve, field
 
 from nhrp.engine.node import Arrival, Node, afi_of
-from nhrp.engine.shares import Shares
+from nhrp.engine.shares import Limits, Shares
 from nhrp.wire import (
     MOST_CIES,
     MOST_ECHOED,
@@ -30,10 +30,13 @@ from stack.addr import format_address
 from stack.events import NhrpReceived
 from stack.wire import WireError
 
-__all__ = ["ERROR_RATE", "Gate", "is_unicast"]
+__all__ = ["ERROR_RATE", "PEER_RATE", "Gate", "is_unicast"]
 
 ERROR_RATE = 50
 """Error Indications a second, to all, each with its share: what provokes them may come from anywhere."""
+
+PEER_RATE = 1_000
+"""Packets a second, and at once, of each peer. What is more is not even decoded, or a peer could keep the node from all else."""
 
 REPLIES = frozenset((Kind.RESOLUTION_REPLY, Kind.REGISTRATION_REPLY, Kind.PURGE_REPLY))
 """Addressed to Src proto; all other kinds are addressed to Dst proto."""
@@ -73,6 +76,7 @@ def _password(password: str) -> Extension:
 class Gate:
     node: Node
     _errors: Shares = field(factory=lambda: Shares(ERROR_RATE))
+    _peers: Limits = field(factory=lambda: Limits(PEER_RATE))
 
     # --- in -------------------------------------------------------------------------------------------------------------
 
@@ -89,6 +93,9 @@ class Gate:
             return None
         if tunnel.local == fact.outer_source:
             self._drop(fact, "from our own NBMA address")
+            return None
+        if not self._peers.take((fact.interface, fact.outer_source), node.now):
+            self._drop(fact, "more than one peer may send")
             return None
         try:
             packet = decode(fact.octets)

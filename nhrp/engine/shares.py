@@ -1,8 +1,4 @@
-"""So many a second of something, for all; and nobody takes the others' part.
-
-Half of it is for whoever comes first. Of the other half each gets as much as its own share still has: who asks for more than
-that waits, who asks seldom is served however much others ask.
-"""
+"""So many a second of something, for each who asks, and for all together; and nobody takes the others' part."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Hashable
 
 from attrs import define, field
 
-__all__ = ["PARTS", "Shares"]
+__all__ = ["PARTS", "Limits", "Shares"]
 
 PARTS = 8
 """The share of one is this part of the whole."""
@@ -31,37 +27,56 @@ class _Bucket:
 
 
 @define(eq=False)
-class Shares:
-    """`rate` a second, and at once. Bounded: whose share is whole again is not remembered."""
+class Limits:
+    """`rate` a second, and at once, for each. Bounded by how many ask within a second: whose bucket is full again is not
+    remembered."""
 
     rate: float
-    _all: _Bucket | None = None
     _of: dict[Hashable, _Bucket] = field(factory=dict)
+
+    def take(self, who: Hashable, now: float) -> bool:
+        """Whether `who` may."""
+        own = self._of.pop(who, None) or _Bucket(self.rate, self.rate, now)
+        self._of[who] = own  # the one that asked last is the last
+        self._forget(now)
+        if own.fill(now) < 1:
+            return False
+        own.tokens -= 1
+        return True
+
+    def _forget(self, now: float) -> None:
+        """Up to two that have not asked for a second. One comes at a time, so two are enough."""
+        for _ in range(2):
+            first = next(iter(self._of))
+            if now - self._of[first].at <= 1.0:
+                return
+            del self._of[first]
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+
+@define(eq=False)
+class Shares:
+    """`rate` a second, and at once, for all. Half of it is for whoever comes first. Of the other half each gets as much as its
+    own share still has: who asks for more than that waits, who asks seldom is served however much others ask."""
+
+    rate: float
+    _each: Limits = field(init=False)
+    _all: _Bucket | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._each = Limits(max(self.rate / PARTS, 1.0))
 
     def take(self, who: Hashable, now: float) -> bool:
         """Whether `who` may."""
         everyone = self._all
         if everyone is None:
             everyone = self._all = _Bucket(self.rate, self.rate, now)
-        if everyone.fill(now) < 1:
-            return False
-        own = self._of.pop(who, None) or _Bucket(max(self.rate / PARTS, 1.0), max(self.rate / PARTS, 1.0), now)
-        self._of[who] = own  # the one that was asked last is the last
-        if own.fill(now) >= 1:
-            own.tokens -= 1
-        elif everyone.tokens <= self.rate / 2:
+        if everyone.fill(now) < 1 or not (self._each.take(who, now) or everyone.tokens > self.rate / 2):
             return False
         everyone.tokens -= 1
-        self._forget(now)
         return True
 
-    def _forget(self, now: float) -> None:
-        """Two that have not asked for a second: their share is whole again. One comes at a time, so two are enough."""
-        for _ in range(2):
-            first = next(iter(self._of))
-            if now - self._of[first].at < 1.0:
-                return
-            del self._of[first]
-
     def __len__(self) -> int:
-        return len(self._of)
+        return len(self._each)

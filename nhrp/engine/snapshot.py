@@ -27,7 +27,9 @@ class BindingSnapshot:
     """A mapping entry. `prefix` of `vrf` (of a registration the tunnel's inside VRF), by `next_hop` (overlay) at `nbma`.
     `claimed`: the NBMA address that the other end says it has, if a NAT shows another. `flags`: IOS's words (`registered`,
     `unique`, `router`, `implicit`, `used`, `nhop`, `rib`, `nho`, `nat`, `local`, `authoritative`). `labels`: what we push;
-    `local_label`: what we gave. `requesters`: (overlay, NBMA) of those that we answered. `expires` None: never."""
+    `local_label`: what we gave. `requesters`: (overlay, NBMA) of those that we answered. `expires` None: never. `took`: seconds
+    from the redirect to the installed shortcut; of a LOCAL entry from the last question to its answer, and `waited` those of
+    them until its requester's tunnel could be sent by (IKE, if it is protected)."""
 
     interface: str
     vrf: str
@@ -44,6 +46,8 @@ class BindingSnapshot:
     requesters: tuple[tuple[bytes, bytes], ...] = ()
     reason: str = ""
     request_id: int = 0
+    took: float | None = None
+    waited: float | None = None
 
 
 @frozen

@@ -84,6 +84,7 @@ def _shortcut(node: Node, entry: Entry) -> BindingSnapshot:
         answer.labels if answer is not None else (),
         reason=reason,
         request_id=entry.request_id,
+        took=entry.up_since - entry.started if entry.up_since is not None else None,
     )
 
 
@@ -108,6 +109,7 @@ def _answers(egress: Egress) -> Iterator[BindingSnapshot]:
         if record.stage is Stage.ANSWERED:
             found.setdefault((record.interface, record.question.vrf, record.prefix), []).append(record)
     for (interface, vrf, prefix), records in found.items():
+        last = records[-1]
         yield BindingSnapshot(
             interface,
             vrf,
@@ -118,8 +120,10 @@ def _answers(egress: Egress) -> Iterator[BindingSnapshot]:
             created=min(record.since for record in records),
             expires=max(record.expires for record in records),
             flags=("router", "unique", "local"),
-            local_label=records[-1].label,
+            local_label=last.label,
             requesters=tuple(sorted({(record.overlay, record.nbma) for record in records})),
+            took=last.answered - last.since if last.answered is not None else None,
+            waited=last.reachable - last.since if last.reachable is not None else None,
         )
 
 

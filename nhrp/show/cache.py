@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from nhrp.engine.snapshot import BindingKind, BindingSnapshot, SpeakerSnapshot
-from nhrp.show.words import age, clock, in_order, label_words, short_name, vrf_mark
+from nhrp.show.words import in_order, label_words, short_name, vrf_mark
 from stack.addr import Afi, Prefix, format_address
 from stack.ios.command import Shown
+from stack.ios.times import age, clock
 
 __all__ = ["KINDS", "binding_value", "bindings", "brief", "chosen"]
 
@@ -99,8 +100,22 @@ def _lines(one: BindingSnapshot, now: float, *, detail: bool, marked: bool) -> I
     if detail:
         number = f" Request ID: {one.request_id}" if one.request_id else ""
         yield from (f"  Requester: {format_address(overlay)}{number}" for overlay, _ in one.requesters)
+        yield from _times(one)
     if one.reason:
         yield f"   Reason: {one.reason}"
+
+
+def _times(one: BindingSnapshot) -> Iterator[str]:
+    """How long it took (ours, not IOS's)."""
+    if one.took is None:
+        return
+    took = f"{one.took * 1e3:.1f} ms"
+    if one.kind is not BindingKind.LOCAL:
+        yield f"   Resolved in {took}"
+    elif one.waited is None:
+        yield f"   Answered in {took}"
+    else:
+        yield f"   Answered in {took}, {one.waited * 1e3:.1f} ms for the tunnel"
 
 
 def _flags(one: BindingSnapshot) -> list[str]:
@@ -169,5 +184,7 @@ def binding_value(one: BindingSnapshot, now: float) -> dict[str, Any]:
             for overlay, nbma in one.requesters
         ],
         "request-id": one.request_id,
+        "took-seconds": None if one.took is None else round(one.took, 6),
+        "tunnel-seconds": None if one.waited is None else round(one.waited, 6),
         "reason": one.reason,
     }

@@ -10,10 +10,11 @@ from attrs import frozen
 from nhrp.engine.snapshot import BindingKind, BindingSnapshot, PeerSnapshot, SpeakerSnapshot
 from nhrp.show.cache import binding_value
 from nhrp.show.servers import nhs_line
-from nhrp.show.words import age, in_order, vrf_mark
+from nhrp.show.words import in_order, vrf_mark
 from stack.addr import Afi, format_address
 from stack.events import Interface, SaKey, SaRow, TunnelRow
 from stack.ios.command import Shown
+from stack.ios.times import age
 
 __all__ = ["Setting", "dmvpn"]
 

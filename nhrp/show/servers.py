@@ -8,10 +8,11 @@ from itertools import groupby
 from typing import Any
 
 from nhrp.engine.snapshot import NhsSnapshot, SpeakerSnapshot
-from nhrp.show.words import clock, in_order
+from nhrp.show.words import in_order
 from nhrp.wire import Kind
 from stack.addr import Afi, format_address
 from stack.ios.command import Shown
+from stack.ios.times import clock
 
 __all__ = ["SUPPRESSED", "counters", "nhs_line", "redirects", "servers", "traffic"]
 

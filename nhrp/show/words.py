@@ -8,26 +8,9 @@ from nhrp.wire import Cie, MplsBinding, Packet, WireError, cies_of, mpls_of, nat
 from nhrp.wire.packet import ExtensionKind, Kind
 from stack.addr import DEFAULT_VRF, format_address
 
-__all__ = ["age", "clock", "explain", "in_order", "label_words", "short_name", "vrf_mark"]
+__all__ = ["explain", "in_order", "label_words", "short_name", "vrf_mark"]
 
-MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
 IMPLICIT_NULL = 3
-
-
-def clock(seconds: float) -> str:
-    """`01:59:41`, never negative."""
-    whole = max(0, int(seconds))
-    return f"{whole // HOUR:02}:{whole // MINUTE % 60:02}:{whole % 60:02}"
-
-
-def age(seconds: float) -> str:
-    """`01:02:03`, `1d02h`, `10w2d`."""
-    whole = max(0, int(seconds))
-    if whole < DAY:
-        return clock(whole)
-    if whole < WEEK:
-        return f"{whole // DAY}d{whole % DAY // HOUR:02}h"
-    return f"{whole // WEEK}w{whole % WEEK // DAY}d"
 
 
 _SHORT = {"Tunnel": "Tu", "Virtual-Access": "Vi", "Virtual-Template": "Vt", "Ethernet": "Et", "Loopback": "Lo"}

@@ -12,13 +12,14 @@ from typing import Any
 from stack.addr import DEFAULT_VRF, Afi, Prefix, format_address
 from stack.events import Interface, InterfaceKind, Selected, Via, Vrf
 from stack.ios.command import Command, CommandError, Scene, Shown
+from stack.ios.times import age
 from stack.routing.show_cef import CEF_COMMANDS, known_vrf
 from stack.tables.adjacency import Adjacency
 from stack.tables.interface import InterfaceTable
 from stack.tables.rib import Candidate, Entry, RibTable
 from stack.tables.vrf import VrfTable
 
-__all__ = ["COMMANDS", "age", "interfaces", "route_entry", "routes4", "routes6", "vrfs"]
+__all__ = ["COMMANDS", "interfaces", "route_entry", "routes4", "routes6", "vrfs"]
 
 _CODES = {
     "connected": "C",
@@ -38,15 +39,6 @@ _LEGEND = (
 )
 
 Winners = Mapping[Prefix, Selected]
-
-
-def age(seconds: float) -> str:
-    """`00:00:42`, then `1d02h`, then `3w4d`, as IOS counts."""
-    whole = max(0, int(seconds))
-    if whole < 86400:
-        return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
-    days = whole // 86400
-    return f"{days}d{whole // 3600 % 24:02}h" if days < 7 else f"{days // 7}w{days % 7}d"
 
 
 def code_of(kind: str) -> str:

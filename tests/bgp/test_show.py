@@ -13,12 +13,13 @@ from bgp.engine.peers import PeerSnapshot
 from bgp.engine.session_ends import End, EndReason, Hold
 from bgp.engine.speaker import SpeakerSnapshot
 from bgp.show import COMMANDS
-from bgp.show.words import age, community, extended_community, network
+from bgp.show.words import community, extended_community, network
 from bgp.wire import IPV4_UNICAST, VPNV4, VPNV6, Family, RawAttribute
 from stack.addr import Afi, Prefix, Safi
 from stack.events import PolicyState, Via
 from stack.ios.command import Command, CommandError, Scene, Shown
 from stack.ios.syntax import Syntax, Tree, tokenise
+from stack.ios.times import age
 from stack.policy import routemap
 from stack.policy.routemap import Lists, RouteMap, Sequence, SetEncapsulate
 from tests.bgp.engine.rib_world import World, attributes, config, ip, redistribute

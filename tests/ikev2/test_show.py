@@ -25,6 +25,7 @@ from stack.ios.node_lines import LATER
 from stack.ios.node_lines import LINES as NODE_LINES
 from stack.ios.reader import read
 from stack.ios.table import Table
+from stack.ios.times import age, clock
 from tests.ikev2.showing import HUB, NOW, PEER, READY, TUNNEL, US, esp, snapshot, trustpoint
 
 SHOWN = Path(__file__).parent / "shown"
@@ -265,10 +266,10 @@ def test_the_defaults_shown_are_those_that_are_offered():
 
 
 def test_words():
-    assert words.age(90_061) == "1d01h"
-    assert words.age(3661) == "01:01:01"
-    assert words.age(2_000_000) == "3w2d"
-    assert words.clock(-5) == "00:00:00"
+    assert age(90_061) == "1d01h"
+    assert age(3661) == "01:01:01"
+    assert age(2_000_000) == "3w2d"
+    assert clock(-5) == "00:00:00"
     assert words.cipher_words("chacha20-poly1305") == ("CHACHA20-POLY1305", 256)
     assert words.mask_of(Selector(bytes(4), b"\xff" * 4)) == "0.0.0.0"
     assert words.mask_of(Selector(b"\x0a\0\0\0", b"\x0a\0\0\xff")) == "255.255.255.0"

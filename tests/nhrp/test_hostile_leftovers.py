@@ -55,7 +55,9 @@ def test_a_restart_tells_nobody_else(net: Flex) -> None:
     net.up()
     name = net.b.accesses[net.a.nbma]
     straight = request(request_id=33)
-    net.world.forge(net.b, name, "172.16.1.1", evolve(straight, source_nbma=a("172.16.1.1"), destination=a("192.168.2.9")))
+    net.world.forge(
+        net.b, name, "172.16.1.1", evolve(straight, source_nbma=a("172.16.1.1"), destination=a("192.168.2.9"))
+    )
     net.world.run(1)
     assert name in {told.interface for told in net.b.kept.told.values()}
     stranger(net)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from nhrp.engine.gate import ERROR_RATE
+from nhrp.engine.gate import ERROR_RATE, PEER_RATE
 from nhrp.engine.redirect import PAIRS
 from nhrp.engine.requester import INDICATION_RATE, REQUEST_RATE
 from nhrp.engine.shares import PARTS, Shares
@@ -63,6 +63,17 @@ def test_those_that_are_idle_are_forgotten() -> None:
     for number in range(100_000):
         shares.take(number, number / 10)
     assert len(shares) <= 2 * PARTS * 100
+
+
+def test_packets_of_one_peer_are_limited_before_they_are_read(net: Flex) -> None:
+    name = net.hub.accesses[net.a.nbma]
+    flood = redirect("10.0.0.11", "172.16.1.1", "192.168.2.1")
+    for _ in range(3 * PEER_RATE):
+        net.world.forge(net.hub, name, "172.16.1.1", flood)
+    assert net.hub.counter("more than one peer may send") == 2 * PEER_RATE
+    assert net.back() == ["B", "hub", "A"]
+    net.world.run(1)
+    assert net.back() == ["B", "A"]
 
 
 # --- each peer's part ----------------------------------------------------------------------------------------------------

@@ -66,6 +66,24 @@ def test_it_answers_straight_when_the_tunnel_is_up(net: Flex) -> None:
     assert net.world.story()[-1] == ("B", "A", REPLY)
 
 
+def test_how_long_it_took_and_how_much_of_that_was_the_tunnel(net: Flex) -> None:
+    at_b(net, request(), 1)
+    first = next(one for one in net.b.speaker.snapshot(net.world.now).bindings if one.kind is BindingKind.LOCAL)
+    assert first.took is not None
+    assert first.waited is not None
+    assert 0 < first.waited <= first.took < 1
+    at_b(net, request("192.168.2.7", source="10.0.0.11", request_id=8), 1)  # the tunnel stands by now
+    again = next(one for one in net.b.speaker.snapshot(net.world.now).bindings if one.kind is BindingKind.LOCAL)
+    assert (again.took, again.waited) == (0, 0)
+
+
+def test_without_a_tunnel_in_time_no_part_of_it_was_the_tunnel(net: Flex) -> None:
+    net.world.unreachable.add(frozenset("AB"))
+    at_b(net, request(), TUNNEL_WITHIN + 0.5)
+    (local,) = (one for one in net.b.speaker.snapshot(net.world.now).bindings if one.kind is BindingKind.LOCAL)
+    assert (local.took, local.waited) == (TUNNEL_WITHIN, None)
+
+
 def test_it_answers_by_the_hub_when_the_tunnel_does_not_come_up(net: Flex) -> None:
     net.world.unreachable.add(frozenset("AB"))
     assert at_b(net, request(), TUNNEL_WITHIN - 0.5) == []

@@ -164,6 +164,8 @@ def test_the_value_has_all() -> None:
             {"address": "10.77.0.8", "nbma-address": "203.0.113.80"},
         ],
         "request-id": 97,
+        "took-seconds": 0.0214,
+        "tunnel-seconds": 0.0187,
         "reason": "",
     }
     interfaces = {(row["interface"], row["family"]): row for row in run("show dmvpn").value}

@@ -213,11 +213,11 @@ for node in hub spoke1 spoke2; do
   ip netns exec $node $labelspan run $node.cfg --bind Ethernet0/0=eth0 --bind Ethernet0/1=eth1 >$node.log 2>&1 &
 done
 for try in $(seq 30); do
-  ip netns exec host1 ping -c 1 -W 1 192.168.10.10 >/dev/null && ip netns exec host2 ping -c 1 -W 1 192.168.10.10 >/dev/null && break
-  sleep 1
+  for host in host1 host2; do ip netns exec $host ping -c 1 -W 1 192.168.10.10 >$host.ping || continue 2; done
+  break
 done
 ip netns exec host1 ping -c 5 -i 0.5 192.168.2.10
-$labelspan exec --name spoke1 "show ip nhrp vrf red"
+$labelspan exec --name spoke1 "show ip nhrp vrf red" "clear ip nhrp"
 kill -TERM $(jobs -p)
 wait
 grep -h shortcut spoke1.log

@@ -13,8 +13,8 @@ from stack.bus import Bus
 from stack.events import AdjacencyKey, BindingOffered, InterfaceKind, SaKey, Vrf
 from stack.ios.command import CommandError, Scene
 from stack.ios.commands import Interpreter, Names
+from stack.ios.times import age
 from stack.routing.service import SERVICE
-from stack.routing.show import age
 from stack.tables.adjacency import Adjacency, AdjacencyKind
 from stack.tables.lfib import Nhlfe, Operation
 from tests.stack.routing.rig import A, Rig, address, binding, interface, link, neighbour, profile, route, via, vrf
