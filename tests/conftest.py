@@ -1,4 +1,9 @@
-"""What every test may ask for. What is missing is a skip with a reason on a laptop, and a failure in CI, where all exists."""
+"""What every test may ask for. What is missing is a skip with a reason on a laptop, and a failure in CI, where all exists.
+
+`make test` has several processes. All tests with sockets and peers of the kernel's world (marked `root`) are in one of them,
+one after the other, so that none sees another's packets; they mostly wait, and the others, which know no time but a virtual
+one, have the processors meanwhile. A file is never torn apart: what its tests share is made once.
+"""
 
 from __future__ import annotations
 
@@ -37,3 +42,45 @@ def require_tool(name: str) -> str:
         missing(f"the program {name}")
         raise AssertionError  # not reached
     return path
+
+
+# --- several processes -------------------------------------------------------------------------------------------------------
+
+REAL = "real"
+"""The group, and so the process, of the tests that depend on the machine."""
+
+COURTESY = 5
+"""How much later than those the others have their turn, when there are fewer processors than processes."""
+
+
+def real(item: pytest.Item) -> bool:
+    return item.get_closest_marker("root") is not None
+
+
+def _cost(item: pytest.Item) -> tuple[bool, bool]:
+    """The long ones first, so that none is left over at the end: what waits for real timers, then whole nodes and labs."""
+    return not real(item), not item.nodeid.startswith(("tests/scenario/", "tests/stack/"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not hasattr(config, "workerinput"):  # not one process of several
+        return
+    items.sort(key=_cost)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(REAL if real(item) else item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Who runs what is settled by now. `tests/x.py::test_y@real`, as the tests are called until here, is no name to run."""
+    if hasattr(session.config, "workerinput"):
+        for item in session.items:
+            item._nodeid = item.nodeid.rpartition("@")[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """There is no way back for an ordinary user, nor need for one: a process with real tests begins with them."""
+    if hasattr(item.config, "workerinput") and not real(item) and os.getpriority(os.PRIO_PROCESS, 0) < COURTESY:
+        os.setpriority(os.PRIO_PROCESS, 0, COURTESY)

@@ -406,9 +406,9 @@ class Bindings:
         if row is None:
             return
         remote = self._remote(interface)
-        if entry is not None and entry.source is not Source.STATIC:
-            if entry.interface != interface or entry.nbma not in (row.transport, remote):
-                self.remove(entry, "assigned to another")
+        there = entry is not None and (entry.interface, entry.nbma) in ((interface, row.transport), (interface, remote))
+        if entry is not None and not there and entry.source is not Source.STATIC:
+            self.remove(entry, "assigned to another")
         assigned = self.node.assigned(interface, row.transport)
         for one in self.at(interface, remote or row.transport):
             if one.source is not Source.STATIC and one.address not in assigned:

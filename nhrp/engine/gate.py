@@ -15,15 +15,16 @@ from nhrp.engine.node import Arrival, Node, afi_of
 from nhrp.engine.shares import Limits, Shares
 from nhrp.wire import (
     MOST_CIES,
-    MOST_ECHOED,
     PASSWORD_LIMIT,
     authentication,
     cie_extension,
     cies_of,
     decode,
     error_of,
+    indication,
     is_authentic,
     offset_of,
+    sender_of,
 )
 from nhrp.wire.packet import Cie, ErrorCode, Extension, ExtensionKind, Kind, Packet
 from stack.addr import format_address
@@ -36,7 +37,7 @@ ERROR_RATE = 50
 """Error Indications a second, to all, each with its share: what provokes them may come from anywhere."""
 
 PEER_RATE = 1_000
-"""Packets a second, and at once, of each peer. What is more is not even decoded, or a peer could keep the node from all else."""
+"""Packets a second, and at once, of each peer. More are not even decoded, or a peer could keep the node from all else."""
 
 REPLIES = frozenset((Kind.RESOLUTION_REPLY, Kind.REGISTRATION_REPLY, Kind.PURGE_REPLY))
 """Addressed to Src proto; all other kinds are addressed to Dst proto."""
@@ -126,12 +127,7 @@ class Gate:
             nbma=format_address(fact.outer_source),
             error=str(error),
         )
-        if code is None or octets[17] == Kind.ERROR_INDICATION:
-            return
-        start = 28 + (octets[18] & 63) + (octets[19] & 63)
-        size = octets[20]
-        sender = octets[start : start + size]
-        if size in (4, 16) and len(sender) == size and start + size <= int.from_bytes(octets[10:12]):
+        if code is not None and (sender := sender_of(octets)):
             self._indicate(fact, code, error.offset, sender)
 
     def _authentic(self, arrival: Arrival) -> bool:
@@ -257,23 +253,20 @@ class Gate:
         self.count(arrival, reason)
         packet = arrival.packet
         sender = packet.destination if packet.kind in REPLIES else packet.source
-        if packet.kind is not Kind.ERROR_INDICATION and is_unicast(sender):
+        if is_unicast(sender):
             self._indicate(arrival.fact, code, offset, sender)
 
     def _indicate(self, fact: NhrpReceived, code: ErrorCode, offset: int, sender: bytes) -> None:
         node = self.node
         own, nbma = node.own(fact.interface, afi_of(sender)), node.nbma(fact.interface)
-        if not own or not nbma or node.is_own(node.vrf(fact.interface), sender):
+        said = indication(code, offset, fact.octets, nbma, own, sender)
+        if said is None or node.is_own(node.vrf(fact.interface), sender):
             return
         if not self._errors.take((fact.interface, fact.outer_source), node.now):
             node.count("error indications left out")
             return
-        packet = fact.octets[: int.from_bytes(fact.octets[10:12])]
         node.count(f"error indication sent: {code.name.lower().replace('_', ' ')}")
-        indication = Packet(
-            Kind.ERROR_INDICATION, nbma, own, sender, code=code, offset=min(offset, 0xFFFF), body=packet[:MOST_ECHOED]
-        )
-        self.send(fact.interface, fact.outer_source, indication)
+        self.send(fact.interface, fact.outer_source, said)
 
     # --- out ----------------------------------------------------------------------------------------------------------------
 

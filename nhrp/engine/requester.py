@@ -403,10 +403,10 @@ class Requester:
 
         def taken_back(entry: Entry, answer: Answer) -> bool:
             asked = (entry.way.interface, entry.way.nbma) == (arrival.name, source)
-            mine = answer.overlay == packet.source and prefix.contains(answer.prefix)
-            return mine and labels in (None, answer.labels) and (asked or answer.nbma == source)
+            mine = prefix.contains(answer.prefix) and labels in (None, answer.labels)
+            return mine and (asked or answer.nbma == source)
 
-        return self.shortcuts.purge(taken_back)
+        return self.shortcuts.purge(packet.source, taken_back)
 
     def error(self, arrival: Arrival) -> bool:
         """ERROR_INDICATION: whether it is about a request of ours that still waits."""

@@ -38,11 +38,11 @@ class Limits:
         """Whether `who` may."""
         own = self._of.pop(who, None) or _Bucket(self.rate, self.rate, now)
         self._of[who] = own  # the one that asked last is the last
+        may = own.fill(now) >= 1
+        if may:
+            own.tokens -= 1
         self._forget(now)
-        if own.fill(now) < 1:
-            return False
-        own.tokens -= 1
-        return True
+        return may
 
     def _forget(self, now: float) -> None:
         """Up to two that have not asked for a second. One comes at a time, so two are enough."""

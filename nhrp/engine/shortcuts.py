@@ -148,6 +148,8 @@ class Shortcuts:
     _asked: dict[tuple[str, bytes], Entry] = field(factory=dict)
     """(vrf, destination) of what is not complete; oldest first."""
     _by_prefix: dict[tuple[str, Prefix], Entry] = field(factory=dict)
+    _by_overlay: dict[bytes, dict[int, Entry]] = field(factory=dict)
+    """Who has answered -> the entries that it has answered."""
     _addresses: Addresses = field(factory=Addresses)
     _doubtful: dict[int, None] = field(factory=dict)
 
@@ -221,6 +223,7 @@ class Shortcuts:
         if answer is None:
             return
         self.requests.pop(entry.request_id, None)
+        self._by_overlay.setdefault(answer.overlay, {})[entry.number] = entry
         self.node.timers.set(("shortcut-ask", entry.number), None)
         self.node.timers.set(("shortcut-end", entry.number), self.node.now + TUNNEL_TIME)
         entry.expires = self.node.now + answer.holding_time
@@ -253,8 +256,15 @@ class Shortcuts:
             label = answer.labels[0] if answer.labels else None
             seconds = node.now - entry.started
             node.post(ShortcutUp(entry.vrf, answer.prefix, answer.overlay, answer.nbma, name, label, seconds))
-            way = {"next_hop": format_address(answer.overlay), "nbma": format_address(answer.nbma), "interface": name}
-            node.log("shortcut up", vrf=entry.vrf, prefix=str(answer.prefix), **way, label=label)
+            node.log(
+                "shortcut up",
+                vrf=entry.vrf,
+                prefix=str(answer.prefix),
+                next_hop=format_address(answer.overlay),
+                nbma=format_address(answer.nbma),
+                interface=name,
+                label=label,
+            )
             node.count("shortcuts installed")
         else:
             node.count("shortcuts renewed")
@@ -305,8 +315,13 @@ class Shortcuts:
         for kind in ("shortcut-ask", "shortcut-end", "shortcut-use"):
             node.timers.set((kind, number), None)
         self._asked_no_more(entry)
-        if entry.answer is not None and self._by_prefix.get((entry.vrf, entry.answer.prefix)) is entry:
-            del self._by_prefix[entry.vrf, entry.answer.prefix]
+        if entry.answer is not None:
+            answered = self._by_overlay.get(entry.answer.overlay, {})
+            answered.pop(number, None)
+            if not answered:
+                self._by_overlay.pop(entry.answer.overlay, None)
+            if self._by_prefix.get((entry.vrf, entry.answer.prefix)) is entry:
+                del self._by_prefix[entry.vrf, entry.answer.prefix]
         if entry.renews is not None:
             entry.renews.renewed_by = None
 
@@ -407,9 +422,10 @@ class Shortcuts:
 
     # --- taken back ---------------------------------------------------------------------------------------------------------
 
-    def purge(self, taken_back: Callable[[Entry, Answer], bool]) -> int:
-        """Whoever has answered takes it back; of how many entries that is true."""
-        found = [one for one in self.entries.values() if one.answer is not None and taken_back(one, one.answer)]
+    def purge(self, overlay: bytes, taken_back: Callable[[Entry, Answer], bool]) -> int:
+        """The station at `overlay` takes back what it has answered; of how many entries that is true."""
+        answered = self._by_overlay.get(overlay, {}).values()
+        found = [one for one in answered if one.answer is not None and taken_back(one, one.answer)]
         return sum(self.turn(entry, Input.GONE, "purged by the far end") for entry in found)
 
     def clear(self, wanted: Callable[[Entry], bool], reason: str) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from attrs import define, evolve
 
-from nhrp.engine.bindings import Bindings
+from nhrp.engine.bindings import Binding, Bindings
 from nhrp.engine.gate import Gate
 from nhrp.engine.nat import fill, nat_cies
 from nhrp.engine.node import Arrival, Node
@@ -100,16 +100,21 @@ class Transit:
             return "not the address that IKEv2 has assigned"
         if self.node.assigned(arrival.name, source):
             return _astray(packet, packet.source_nbma, source)
-        return self._registered_elsewhere(arrival, packet.source, packet.source_nbma)
-
-    def _registered_elsewhere(self, arrival: Arrival, overlay: bytes, said: bytes) -> str:
-        """Whether `overlay`, which a packet says is at NBMA address `said`, is known to be elsewhere."""
-        known = self.bindings.known(arrival.interface.vrf, overlay)
-        if known is None or arrival.tunnel.remote:
+        known = self._known(arrival, packet.source)
+        if known is None:
             return ""
-        listed = [one.nbma for one in nat_cies(arrival.packet) or () if one.nbma and one.protocol == overlay]
-        there = said in (known.nbma, known.claimed) and all(one == known.nbma for one in listed)
+        listed = [one.nbma for one in nat_cies(packet) or () if one.nbma and one.protocol == packet.source]
+        there = packet.source_nbma in (known.nbma, known.claimed) and all(one == known.nbma for one in listed)
         return "" if there else "registered by another NBMA address"
+
+    def _known(self, arrival: Arrival, overlay: bytes) -> Binding | None:
+        """Where a station of a multipoint interface has registered from, or is mapped to."""
+        return None if arrival.tunnel.remote else self.bindings.known(arrival.interface.vrf, overlay)
+
+    def _speaks_elsewhere(self, arrival: Arrival, overlay: bytes) -> bool:
+        """Whether what `overlay` says of itself comes from where it is not, nor from a server of ours, which passes it on."""
+        known, source = self._known(arrival, overlay), arrival.fact.outer_source
+        return known is not None and known.nbma != source and not self.ways.is_configured(arrival.name, source)
 
     def _context(self, arrival: Arrival) -> _Context:
         """The VRF that a request is about. A label not ours, or never given to this neighbour, says nothing (V07)."""
@@ -206,7 +211,9 @@ class Transit:
         source, ours = arrival.fact.outer_source, arrival.tunnel.local
         assigned = bool(self.node.assigned(arrival.name, source))
         if packet.kind is Kind.PURGE_REQUEST:
-            return assigned and not self.gate.speaks_for(arrival, packet.source)
+            if assigned:
+                return not self.gate.speaks_for(arrival, packet.source)
+            return self._speaks_elsewhere(arrival, packet.source)
         if packet.kind is not Kind.RESOLUTION_REPLY:
             return False
         if any(one.nbma == ours for one in (*packet.cies, *(nat_cies(packet) or ()))):
@@ -216,7 +223,7 @@ class Transit:
                 continue
             if assigned and (not self.gate.speaks_for(arrival, cie.protocol) or _astray(packet, cie.nbma, source)):
                 return True
-            if not assigned and self._registered_elsewhere(arrival, cie.protocol, cie.nbma):
+            if not assigned and self._speaks_elsewhere(arrival, cie.protocol):
                 return True
         return False
 

@@ -3,7 +3,7 @@
     packet = decode(octets)              # WireError: offset, field, RFC section
     encode(packet)
     password_of(extension), cies_of(extension, packet), mpls_of(packet, oui)
-    indication_of(error, octets, own_nbma, own_address)    # the Error Indication that answers a WireError, or None
+    indication(code, offset, octets, own_nbma, own)        # the Error Indication about them, or None: say nothing
 
 Standards: RFC 2332, RFC 2735 (error codes), Cisco's additions as FRR and tcpdump know them.
 """
@@ -17,7 +17,7 @@ from nhrp.wire.bounds import (
     DoesNotFitError,
 )
 from nhrp.wire.codec import decode, encode
-from nhrp.wire.errors import error_of, indication, indication_of
+from nhrp.wire.errors import error_of, indication, sender_of
 from nhrp.wire.extensions import (
     PASSWORD_LIMIT,
     DeviceCapabilities,
@@ -75,11 +75,11 @@ __all__ = [
     "encode",
     "error_of",
     "indication",
-    "indication_of",
     "is_authentic",
     "mpls_extension",
     "mpls_of",
     "nat_addresses_of",
     "offset_of",
     "password_of",
+    "sender_of",
 ]

@@ -7,7 +7,7 @@ from nhrp.wire.codec import FIXED, HEADER
 from nhrp.wire.packet import ErrorCode, Kind, Packet
 from stack.wire import WireError
 
-__all__ = ["error_of", "indication", "indication_of"]
+__all__ = ["error_of", "indication", "sender_of"]
 
 _BY_FIELD = (
     ("header", None),
@@ -29,14 +29,21 @@ def error_of(error: WireError) -> ErrorCode | None:
     return ErrorCode.PROTOCOL_ERROR
 
 
-def indication_of(error: WireError, octets: bytes, source_nbma: bytes, source: bytes) -> Packet | None:
-    """The Error Indication about octets that `decode` (or a decoder of an extension) refused; None: say nothing."""
-    code = error_of(error)
-    return None if code is None else indication(code, error.offset, octets, source_nbma, source)
+def sender_of(octets: bytes) -> bytes:
+    """Src proto of a packet that may be malformed, as far as it says itself how long it is; empty: it has none."""
+    if len(octets) < HEADER:
+        return b""
+    start = HEADER + (octets[18] & 63) + (octets[19] & 63)
+    size, whole = octets[20], int.from_bytes(octets[10:12])
+    sender = octets[start : min(start + size, whole)]
+    return bytes(sender) if len(sender) == size and size in (4, 16) else b""
 
 
-def indication(code: int, offset: int, octets: bytes, source_nbma: bytes, source: bytes) -> Packet | None:
-    """An Error Indication from us (`source_nbma`, `source`: our own addresses) to whoever says that it sent `octets`.
+def indication(
+    code: int, offset: int, octets: bytes, source_nbma: bytes, source: bytes, sender: bytes | None = None
+) -> Packet | None:
+    """An Error Indication from us (`source_nbma`, `source`: our own addresses) to `sender` (None: whoever says that it sent
+    `octets`).
 
     None where there must be none: the packet is an Error Indication (RFC 2332 5.1: one "is never sent as a result of receiving
     an error indication"); it says that we sent it, so it has come round; no sender can be read, or one of another family. What
@@ -45,9 +52,9 @@ def indication(code: int, offset: int, octets: bytes, source_nbma: bytes, source
     packet = octets[: int.from_bytes(octets[10:12])]
     if len(packet) < HEADER or packet[FIXED - 3] == Kind.ERROR_INDICATION or not source_nbma:
         return None
-    start = HEADER + (packet[18] & 63) + (packet[19] & 63)
-    sender = packet[start : start + packet[20]]
-    if len(sender) != packet[20] or len(sender) != len(source) or sender == source:
+    if sender is None:
+        sender = sender_of(octets)
+    if not sender or len(sender) != len(source) or sender == source:
         return None
     return Packet(
         Kind.ERROR_INDICATION,

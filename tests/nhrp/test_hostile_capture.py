@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -124,7 +125,7 @@ def test_N05_a_registered_address_is_asked_for_by_its_owner_only(many: Mgre) -> 
 # --- answers ---------------------------------------------------------------------------------------------------------------
 
 
-def nexthop(**more: object) -> Callable[[Packet], Packet]:
+def nexthop(**more: Any) -> Callable[[Packet], Packet]:
     return lambda packet: evolve(packet, cies=(evolve(packet.cies[0], **more),))
 
 
@@ -205,6 +206,33 @@ def test_N04_an_answer_draws_no_more_than_the_hub_s_route() -> None:
     net.world.run(2)
     assert list(net.a.shortcuts()) == [("A", "192.168.2.0/24")]
     assert net.world.packet(net.a, "A", "192.168.1.1", "192.168.3.5") == ["A", "hub"]
+
+
+def test_N05_another_s_answers_are_not_taken_back_by_a_stranger(many: Mgre) -> None:
+    many.up()
+    cie = Cie(prefix_length=24, protocol=a("192.168.2.0"))
+    forged = Packet(
+        Kind.PURGE_REQUEST, a("192.0.2.12"), a("10.0.0.12"), a("10.0.0.11"), 5, Flag.NO_REPLY, (cie,), (Extension(4),)
+    )
+    for outer in ("192.0.2.66", "192.0.2.9"):
+        many.world.forge(many.hub, "Tunnel0", outer, forged, sa=0)
+        many.world.forge(many.a, "Tunnel0", outer, forged, sa=0)
+    many.world.run(1)
+    assert many.ping() == ["A", "B"]
+    assert many.hub.counter("says more than its sender may") == 2
+
+
+def test_N05_a_registered_station_s_answer_comes_from_itself(many: Mgre) -> None:
+    """C was asked, and answers by the hub that B is the next hop."""
+    many.world.drop = lambda packet, _sender, to: packet.kind is REQUEST and to.name == "B"
+    many.ping()
+    many.world.run(0.1)
+    asked = many.world.sent(REQUEST, "A")[0]
+    cie = Cie(0, 24, 1400, 600, a("192.0.2.12"), a("10.0.0.12"))
+    many.world.forge(many.hub, "Tunnel0", "192.0.2.66", evolve(asked, kind=REPLY, cies=(cie,), extensions=()), sa=0)
+    many.world.run(0.1)
+    assert many.world.sent(REPLY, "hub", "A") == []
+    assert many.a.shortcuts() == {}
 
 
 def test_N05_a_registration_draws_no_host_of_another_s_network(many: Mgre) -> None:

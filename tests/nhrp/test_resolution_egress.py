@@ -311,7 +311,7 @@ def test_the_cache_is_bounded() -> None:
 def test_one_requester_cannot_take_the_whole_table(net: Flex) -> None:
     net.b.route("0.0.0.0/0", interface="Ethernet0/1", vrf="A")
     for number in range(MOST_OF_ONE + 5):
-        at_b(net, request(f"203.0.{number >> 8}.{number & 255}", request_id=number + 1))
+        at_b(net, request(f"203.0.{number >> 8}.{number & 255}", request_id=number + 1), 0.002)
     assert len(net.b.speaker.egress.records) == MOST_OF_ONE
     assert net.b.counter("too many answers") == 5
     net.world.run(700)

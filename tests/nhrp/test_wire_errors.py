@@ -20,7 +20,6 @@ from nhrp.wire import (
     encode,
     error_of,
     indication,
-    indication_of,
     password_of,
 )
 from stack.addr import parse_address as a
@@ -29,6 +28,11 @@ from tests.nhrp.wire_values import ERROR, PURGE, REAL, REGISTRATION_CISCO, REGIS
 
 OWN_NBMA, OWN = a("192.0.2.1"), a("10.0.0.1")
 SENDER = a("10.0.0.2")
+
+
+def indication_of(error: WireError, octets: bytes, source_nbma: bytes, source: bytes) -> Packet | None:
+    code = error_of(error)
+    return None if code is None else indication(code, error.offset, octets, source_nbma, source)
 
 
 def refused(octets: bytes) -> WireError:

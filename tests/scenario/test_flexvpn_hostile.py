@@ -7,6 +7,7 @@ of the fault matrix. That nothing of a tunnel is ever seen in clear is looked at
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ async def sending(bed: Bed, until_done: asyncio.Event) -> int:
     return answered
 
 
-CARELESS = {
+CARELESS: dict[str, Callable[[str], str]] = {
     "protection of the template": lambda text: text.replace(TEMPLATE, TEMPLATE.splitlines(keepends=True)[0]),
     "the template": lambda text: _without(text, "interface Virtual-Template1 type tunnel\n"),
     "shortcuts": lambda text: text.replace(" ip nhrp shortcut virtual-template 1\n", ""),
