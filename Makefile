@@ -11,13 +11,12 @@ lab: $(INSTALLED)
 	$(BIN)/labelspan lab mgre
 	$(BIN)/labelspan lab ipsec
 
-# One process mostly waits for real peers and timers (tests/conftest.py), the others compute: one more than processors.
+# One process mostly waits for real peers and timers (tests/processes.py), the others compute: one more than processors.
 # WORKERS=0 is this one process and no other, where --pdb and -s work.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --cov --cov-report=term --dist=loadgroup --no-loadscope-reorder \
-	  --numprocesses=$(WORKERS) --maxprocesses=9 $(PYTEST)
+	$(BIN)/python -m pytest -p tests.processes --numprocesses=$(WORKERS) --maxprocesses=9 --cov --cov-report=term $(PYTEST)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

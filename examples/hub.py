@@ -22,7 +22,7 @@ from stack import Config, Router
 from stack.addr import format_address
 from stack.alone import add_options, run_alone
 from stack.lab.prepare import filled, prepare
-from stack.lab.scenario import load
+from stack.lab.scenario import ScenarioError, load
 
 
 async def watch(router: Router) -> None:
@@ -55,5 +55,9 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     add_options(parser)
     options = parser.parse_args()
+    try:
+        config = configuration(options.folder)
+    except ScenarioError as error:
+        parser.error(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_alone(configuration(options.folder), options, watch))
+        runner.run(run_alone(config, options, watch))

@@ -21,7 +21,7 @@ from stack.addr import format_address
 from stack.alone import add_options, run_alone
 from stack.events import AddressOffered, Delta
 from stack.lab.prepare import filled, prepare
-from stack.lab.scenario import load
+from stack.lab.scenario import ScenarioError, load
 
 SCENARIO = load("flexvpn")
 
@@ -57,5 +57,9 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     add_options(parser)
     options = parser.parse_args()
+    try:
+        config = configuration(options.node, options.folder)
+    except ScenarioError as error:
+        parser.error(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_alone(configuration(options.node, options.folder), options, watch))
+        runner.run(run_alone(config, options, watch))

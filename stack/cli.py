@@ -218,8 +218,8 @@ def _exec(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     for command, reply in zip(options.commands, replies, strict=True):
         if not reply["ok"]:
-            error = str(reply["error"])  # what is wrong with the words shows them, with a caret
-            print(error if error.startswith(f"{command}\n") else f"{command}: {error}", file=sys.stderr)
+            wrong = str(reply["error"])  # what is wrong with the words shows them, with a caret
+            print(wrong if wrong.startswith(f"{command}\n") else f"{command}: {wrong}", file=sys.stderr)
         elif not options.json:
             if len(replies) > 1:
                 print(f"# {command}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,7 @@ def test_three_scripts_are_the_lab() -> None:
 def test_a_hub_and_two_spokes_are_the_lab(tmp_path: Path) -> None:
     """Until unused shortcuts have gone down. The hub's script is where the authority is; the spokes' find it there."""
     folder = str(tmp_path)
+    runpy.run_path(str(EXAMPLES / "hub.py"))["configuration"](tmp_path)  # before a spoke can ask for what is its own
     words = {"hub": ["hub.py", folder], **{spoke: ["spoke.py", spoke, folder] for spoke in ("spoke1", "spoke2")}}
     logs = conducted("flexvpn", words, 18)
     assert "R1-HUB is running" in logs["hub"]

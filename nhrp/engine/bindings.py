@@ -1,8 +1,7 @@
 """The table of bindings: which overlay address is at which NBMA address, who says so, and for how long.
 
-An entry is made by configuration (`map`, `nhs`), by a registration, or by a request that has come straight from its owner, and
-in that order one takes precedence. On an interface with many far ends it claims the endpoint, and where the interface's own
-subnets do not cover the address, the host route to it.
+An entry is made by configuration (`map`, `nhs`) or by a registration, and in that order one takes precedence. On an interface
+with many far ends it claims the endpoint, and where the interface's own subnets do not cover the address, the host route to it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Any
 
 from attrs import define, field
 
-from nhrp.engine.gate import is_unicast
 from nhrp.engine.node import Node
 from nhrp.engine.reach import DISTANCE, IMPLICIT_NULL
 from nhrp.engine.snapshot import BindingKind, BindingSnapshot
@@ -23,7 +21,7 @@ from stack.claims import Slot
 from stack.events import BindingOffered, EndpointOffered, EndpointRow, Interface, Route, RouteOffered, Via
 from stack.values import value
 
-__all__ = ["MOST_OF_ONE", "MOST_TOLD", "TIMER", "Binding", "Bindings", "Registration", "Source"]
+__all__ = ["MOST_OF_ONE", "TIMER", "Binding", "Bindings", "Registration", "Source"]
 
 TIMER = "binding"
 """First word of the timers' keys: (TIMER, (network, overlay address))."""
@@ -31,16 +29,12 @@ TIMER = "binding"
 MOST_OF_ONE = 1_024
 """Addresses that are registered from one NBMA address (several clients, behind a NAT): nobody takes the table from others."""
 
-MOST_TOLD = 64
-"""Stations that one binding was given to, and that hear when it is gone before its time."""
-
 
 class Source(IntEnum):
     """Who says so; the higher one counts."""
 
-    LEARNED = 1
-    REGISTERED = 2
-    STATIC = 3
+    REGISTERED = 1
+    STATIC = 2
 
 
 @define(eq=False)
@@ -60,8 +54,6 @@ class Binding:
     holding_time: int = 0
     expires: float | None = None
     mtu: int = 0
-    told: dict[tuple[str, bytes, bytes], None] = field(factory=dict)
-    """(interface, NBMA, overlay address) of those that were given it."""
 
     @property
     def nat(self) -> bool:
@@ -95,12 +87,11 @@ _Shape = tuple[int, str, bool, bytes, bool, tuple[tuple[bytes, int], ...]]
 
 @define(eq=False)
 class Bindings:
-    """`gone`: called with every entry that is taken out, and why. `others`: how many entries elsewhere count for the limit."""
+    """`others`: how many entries elsewhere count for the limit."""
 
     node: Node
     kept: dict[tuple[str, bytes], Registration] = field(factory=dict)
     """(interface, overlay address) -> what outlives the speaker, bounded as the table is."""
-    gone: list[Callable[[Binding, str], None]] = field(factory=list)
     others: Callable[[], int] = lambda: 0
     _entries: dict[tuple[int, bytes], Binding] = field(factory=dict)
     _by_vrf: dict[tuple[str, bytes], Binding] = field(factory=dict)
@@ -119,17 +110,13 @@ class Bindings:
 
     # --- look-ups -------------------------------------------------------------------------------------------------------
 
-    def find(self, network: int, address: bytes) -> Binding | None:
-        return self._entries.get((network, address))
-
     def on(self, interface: str, address: bytes) -> Binding | None:
-        """`find`, in the network of an interface."""
+        """What is known of an address in the network of an interface."""
         return self._entries.get((self.node.network(interface), address))
 
     def known(self, vrf: str, address: bytes) -> Binding | None:
-        """A registration or a static map, in whatever network of that (inside) VRF."""
-        entry = self._by_vrf.get((vrf, address))
-        return entry if entry is not None and entry.source is not Source.LEARNED else None
+        """As `on`, in whatever network of that (inside) VRF."""
+        return self._by_vrf.get((vrf, address))
 
     def of(self, interface: str) -> Iterator[Binding]:
         return iter(list(self._on.get(interface, {}).values()))
@@ -137,14 +124,6 @@ class Bindings:
     def at(self, interface: str, nbma: bytes) -> tuple[Binding, ...]:
         """All that is at one NBMA address: several, behind a NAT."""
         return tuple(self._at.get((interface, nbma), {}).values())
-
-    def inside(self, interface: str, prefix: Prefix) -> list[Binding]:
-        """Of `interface`, those whose address is in `prefix`."""
-        entries = self._on.get(interface, {})
-        if prefix.length == len(prefix.network) * 8:
-            one = entries.get(prefix.network)
-            return [one] if one is not None else []
-        return [entry for entry in entries.values() if prefix.covers(entry.address)]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -188,52 +167,6 @@ class Bindings:
         self.kept[interface, address] = Registration(nbma, claimed, holding_time, unique, mtu, made.expires)
         return CieCode.OK
 
-    def learn(
-        self,
-        interface: str,
-        address: bytes,
-        nbma: bytes,
-        holding_time: int,
-        *,
-        stable: bool,
-        claimed: bytes = b"",
-        mtu: int = 0,
-    ) -> Binding | None:
-        """A requester's own. RFC 2332 5.2.1: with S set the binding "is guaranteed to be stable and accurate", and only then
-        may it be kept (6.2.1), and only for a holding time (N06). None: it is not kept, and counted.
-
-        What is registered or mapped is returned as it is, if it says the same."""
-        entry = self.on(interface, address)
-        reason = ""
-        if not stable:
-            reason = "requester is not stable"
-        elif not holding_time:
-            reason = "requester has holding time 0"
-        elif not nbma or not is_unicast(address) or self.node.is_own(self.node.vrf(interface), address):
-            reason = "requester's addresses are not its own"
-        elif entry is not None and entry.source is not Source.LEARNED:
-            if entry.nbma == nbma:
-                return entry
-            reason = "requester is registered elsewhere"
-        elif not self.node.network(interface):
-            reason = "interface is in no NHRP network"
-        elif entry is None and self.full:
-            reason = "table is full"
-        if reason:
-            self.node.count(f"not learned: {reason}")
-            return None
-        return self._enter(interface, address, Source.LEARNED, nbma, claimed or nbma, holding_time, mtu=mtu)
-
-    def unlearn(self, interface: str, address: bytes, reason: str = "cleared") -> None:
-        entry = self.on(interface, address)
-        if entry is not None and entry.source is Source.LEARNED:
-            self.remove(entry, reason)
-
-    def tell(self, entry: Binding, interface: str, nbma: bytes, overlay: bytes) -> None:
-        """Somebody was given `entry`: it hears of its end."""
-        if len(entry.told) < MOST_TOLD:
-            entry.told[interface, nbma, overlay] = None
-
     def _enter(
         self,
         interface: str,
@@ -274,7 +207,7 @@ class Bindings:
         return entry
 
     def _rows(self, entry: Binding) -> dict[Slot, Any]:
-        """What an entry makes true. What was learned gets its route from the shortcut that it was learned for."""
+        """What an entry makes true."""
         node, name = self.node, entry.interface
         interface, tunnel = node.interfaces.get(name), node.tunnels.get(name)
         if interface is None or tunnel is None:
@@ -282,7 +215,7 @@ class Bindings:
         rows: dict[Slot, Any] = {}
         if not tunnel.remote:
             rows[Slot(EndpointOffered, "", (name, entry.address))] = EndpointRow(entry.nbma)
-        if entry.source is not Source.LEARNED and not _covered(interface, entry.address):
+        if not _covered(interface, entry.address):
             host, via = Prefix.host(entry.address), Via(address=entry.address, interface=name, vrf=entry.vrf)
             rows[Slot(RouteOffered, entry.vrf, host)] = Route(DISTANCE, (via,), "nhrp")
             if interface.row.mpls:
@@ -300,18 +233,10 @@ class Bindings:
         self._leave(entry)
         self.node.timers.set((TIMER, entry.key), None)
         self.node.claims.drop(entry.claimant)
-        for tell in self.gone:
-            tell(entry, reason)
+        self.node.count(f"binding gone: {reason}")
 
     def _leave(self, entry: Binding) -> None:
         _take(self._at, (entry.interface, entry.nbma), entry.address)
-
-    def clear(self, address: bytes | None = None) -> int:
-        """`clear ip nhrp [address]`: what was registered and learned, and how many that were."""
-        entries = [entry for entry in self if entry.source is not Source.STATIC and address in (None, entry.address)]
-        for entry in entries:
-            self.remove(entry, "cleared")
-        return len(entries)
 
     def due(self, key: tuple[Any, ...]) -> None:
         entry = self._entries.get(key[1])
@@ -435,16 +360,9 @@ class Bindings:
     def snapshot(self) -> tuple[BindingSnapshot, ...]:
         return tuple(_snapshot(entry) for entry in self._entries.values())
 
-    def stop(self) -> None:
-        """Those that were given an entry are told; the rows are withdrawn with the service."""
-        for entry in self:
-            for tell in self.gone:
-                tell(entry, "stopped")
-
 
 def _snapshot(entry: Binding) -> BindingSnapshot:
     flags = [
-        *(["router", "implicit"] if entry.source is Source.LEARNED else []),
         *(["unique"] if entry.unique else []),
         *(["registered"] if entry.source is Source.REGISTERED else []),
         *(["nat"] if entry.nat else []),
@@ -460,7 +378,6 @@ def _snapshot(entry: Binding) -> BindingSnapshot:
         entry.created,
         entry.expires,
         tuple(flags),
-        requesters=tuple((overlay, nbma) for _, nbma, overlay in entry.told),
     )
 
 

@@ -6,14 +6,14 @@ that we are registered with. Shortcuts are dropped by whoever keeps them, throug
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from attrs import define, evolve, field
 
 from nhrp.engine.bindings import Binding, Bindings, Source
 from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
-from nhrp.engine.node import Arrival, Node, afi_of
+from nhrp.engine.node import Arrival, Node
 from nhrp.wire.packet import Cie, Flag, Kind, Packet
 from stack.addr import Prefix, format_address
 
@@ -21,9 +21,6 @@ __all__ = ["MOST_CIES", "Purges"]
 
 MOST_CIES = 64
 """Entries of one request that are looked at."""
-
-_BEFORE_TIME = frozenset(("cleared", "stopped", "purged"))
-"""Ends of which those hear that were given the entry: of the others they know by the holding time, or hear from its owner."""
 
 
 @define(eq=False)
@@ -36,9 +33,6 @@ class Purges:
     bindings: Bindings
     client: Client
     resolutions: list[Callable[[Arrival, Prefix], int]] = field(factory=list)
-
-    def __attrs_post_init__(self) -> None:
-        self.bindings.gone.append(self._gone)
 
     def received(self, arrival: Arrival) -> bool:
         """A Purge Request or Reply. False: it is for another, to be passed on."""
@@ -75,18 +69,13 @@ class Purges:
         return len(mine) + ours + sum(drop(arrival, prefix) for drop in self.resolutions)
 
     def _entries(self, arrival: Arrival, prefix: Prefix) -> list[Binding]:
-        """Those that the sender has registered or that were learned from it; of a server of ours, all that was learned."""
-        name, outer, packet = arrival.name, arrival.fact.outer_source, arrival.packet
-        nbma = arrival.tunnel.remote or outer
-        found = [
+        """Those that the sender has registered."""
+        packet = arrival.packet
+        return [
             entry
-            for entry in self.bindings.at(name, nbma)
+            for entry in self.bindings.at(arrival.name, arrival.tunnel.remote or arrival.fact.outer_source)
             if entry.source is not Source.STATIC and prefix.covers(entry.address) and self._owns(entry, packet)
         ]
-        if self.client.is_server(name, nbma):
-            inside = self.bindings.inside(name, prefix)
-            found += [one for one in inside if one.source is Source.LEARNED and one.nbma != nbma]
-        return found
 
     def _owns(self, entry: Binding, packet: Packet) -> bool:
         """Two clients behind one NAT have the same outer address, and may not purge each other's."""
@@ -97,35 +86,6 @@ class Purges:
         reply = evolve(arrival.packet, kind=Kind.PURGE_REPLY, hop_count=255)
         reply = evolve(reply, extensions=self.gate.reply_extensions(arrival))
         self.gate.send(arrival.name, arrival.fact.outer_source, reply)
-
-    # --- ours -------------------------------------------------------------------------------------------------------------
-
-    def send(
-        self, interface: str, nbma: bytes, destination: bytes, prefixes: Iterable[Prefix], *, reply: bool = False
-    ) -> None:
-        """A request to `destination` (overlay) by `nbma`. `reply` False: none is wanted."""
-        node = self.node
-        own, own_nbma = node.own(interface, afi_of(destination)), node.nbma(interface)
-        cies = tuple(Cie(prefix_length=prefix.length, protocol=prefix.network) for prefix in prefixes)
-        if not own or not own_nbma or not cies:
-            return
-        packet = Packet(
-            Kind.PURGE_REQUEST,
-            own_nbma,
-            own,
-            destination,
-            node.request_id(),
-            0 if reply else Flag.NO_REPLY,
-            cies,
-            self.gate.request_extensions(nat=None),
-        )
-        self.gate.send(interface, nbma, packet)
-
-    def _gone(self, entry: Binding, reason: str) -> None:
-        """A binding that was given out has ended before its time."""
-        if reason in _BEFORE_TIME:
-            for interface, nbma, overlay in entry.told:
-                self.send(interface, nbma, overlay, (Prefix.host(entry.address),))
 
 
 def _prefix_of(packet: Packet, cie: Cie) -> Prefix:

@@ -123,7 +123,6 @@ class Speaker:
         node.now, node.stopping = now, True
         self.egress.stop()
         self.client.stop()
-        self.bindings.stop()
         return node.flush()
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from stack.addr import Prefix, format_address, parse_address
 from stack.lab.conduct import TROUBLE, Conduct, Red, Row, words_of
 from stack.lab.scenario import Check, replaced
-from stack.lab.spokes import idle, shortcut, shows
+from stack.lab.spokes import idle, shortcut, shows, took
 
 __all__ = ["KINDS", "judge"]
 
@@ -356,6 +356,7 @@ KINDS: Mapping[str, Kind] = {
     "shortcut": Kind(shortcut, {"host", "to", "ttl", "far", "link"}),
     "idle": Kind(idle, {"host", "to", "ttl", "far", "gone"}),
     "shows": Kind(shows, {"looks"}),
+    "took": Kind(took, {"near", "far", "vrf", "prefix"}),
     "configure": Kind(configure, {"node", "replace", "observer"}, _SEEN),
     "kill": Kind(kill, {"node", "observer", "unaffected"}, _SEEN),
     "revive": Kind(revive, {"node", "observer"}, _SEEN),

@@ -7,7 +7,7 @@ import re
 from stack.lab.conduct import Conduct, Red, words_of
 from stack.lab.scenario import Check
 
-__all__ = ["idle", "shortcut", "shows"]
+__all__ = ["idle", "shortcut", "shows", "took"]
 
 ESP = 50
 
@@ -69,6 +69,27 @@ async def shortcut(conduct: Conduct, check: Check) -> str:
     if passed > CHATTER:
         raise Red(f"{passed} packets crossed the hub's link while {STRAIGHT} echoes went straight")
     return f"packets 1-{by_hub} by the hub, from {by_hub + 1} on straight"
+
+
+async def took(conduct: Conduct, check: Check) -> str:
+    """How long it was from the redirect to the installed shortcut, and how long of that the far spoke waited for the tunnel (its
+    association included). Said, not judged: a busy machine is no fault."""
+    near, far, vrf, prefix = (check.words[word] for word in ("near", "far", "vrf", "prefix"))
+
+    async def look_once() -> str:
+        whole = await _seconds(conduct, near, vrf, prefix, "took-seconds")
+        tunnel = await _seconds(conduct, far, vrf, prefix, "tunnel-seconds")
+        rest = max(0.0, whole - tunnel)
+        return f"{whole * 1000:.1f} ms: {tunnel * 1000:.1f} for the tunnel and its keys, {rest * 1000:.1f} for all else"
+
+    return await conduct.until(check, look_once)
+
+
+async def _seconds(conduct: Conduct, node: str, vrf: str, prefix: str, what: str) -> float:
+    for row in await conduct.bed.show(node, "show ip nhrp detail"):
+        if (row["vrf"], row["prefix"]) == (vrf, prefix) and row[what] is not None:
+            return float(row[what])
+    raise Red(f"{node} does not know how long {prefix} has taken")
 
 
 async def idle(conduct: Conduct, check: Check) -> str:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nhrp.config import NhrpFamily, Nhs, StaticMap
-from nhrp.engine.bindings import MOST_TOLD, Bindings, Source
+from nhrp.engine.bindings import Bindings
 from nhrp.engine.snapshot import BindingKind
 from nhrp.wire.packet import CieCode
-from stack.addr import Prefix
+from stack.addr import Prefix, format_address
 from stack.events import BindingOffered, EndpointOffered, EndpointRow, Route, TunnelRow, Via
 from tests.nhrp.stations import HUB, HUB_NBMA, NAME, OTHER, OTHER_NBMA, SPOKE, SPOKE_NBMA, Station, a, tunnel_interface
 
@@ -28,11 +28,12 @@ def register(
     return code
 
 
-def learn(station: Station, overlay: str = SPOKE, nbma: str = SPOKE_NBMA, hold: int = 300, **more: object) -> object:
-    more = {"stable": True, "interface": NAME} | more
-    entry = station.bindings.learn(address=a(overlay), nbma=a(nbma), holding_time=hold, **more)
+def clear(station: Station, address: str = "") -> None:
+    """The operator's."""
+    for one in list(station.bindings):
+        if address in ("", format_address(one.address)):
+            station.bindings.remove(one, "cleared")
     station.flush()
-    return entry
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------------
@@ -51,8 +52,7 @@ def test_multipoint_a_host_route_where_no_subnet_covers_it() -> None:
     host, via = Prefix.host(a(SPOKE)), Via(a(SPOKE), NAME, "red")
     assert station.routes("red") == {host: Route(250, (via,), "nhrp")}
     assert station.rows[BindingOffered, ""] == {("red", host, a(SPOKE)): (3,)}
-    station.bindings.clear()
-    station.flush()
+    clear(station)
     assert station.routes("red") == {}
     assert station.rows[BindingOffered, ""] == {}
 
@@ -70,13 +70,6 @@ def test_the_route_follows_the_interface_s_own_prefixes() -> None:
     station.interface(tunnel_interface(HUB, length=24), HUB_NBMA)
     assert station.routes() == {}
     assert station.endpoints() == {a(SPOKE): a(SPOKE_NBMA)}
-
-
-def test_learned_ones_claim_no_route() -> None:
-    station = hub(length=32)
-    assert learn(station) is not None
-    assert station.endpoints() == {a(SPOKE): a(SPOKE_NBMA)}
-    assert station.routes() == {}
 
 
 def test_a_client_that_moves_is_one_change_of_its_row() -> None:
@@ -102,18 +95,6 @@ def test_a_refresh_changes_no_row() -> None:
 # --- precedence -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_registration_takes_the_place_of_what_was_learned() -> None:
-    station = hub()
-    learn(station, nbma=OTHER_NBMA)
-    register(station)
-    (entry,) = station.bindings
-    assert (entry.source, entry.nbma) == (Source.REGISTERED, a(SPOKE_NBMA))
-    assert learn(station, nbma=OTHER_NBMA) is None
-    assert learn(station) is entry
-    assert entry.source is Source.REGISTERED
-    assert station.counted("not learned: requester is registered elsewhere") == 1
-
-
 def test_a_static_map_takes_the_place_of_all_and_lets_none_in() -> None:
     station = hub()
     register(station)
@@ -122,11 +103,9 @@ def test_a_static_map_takes_the_place_of_all_and_lets_none_in() -> None:
     assert station.endpoints() == {a(SPOKE): a(OTHER_NBMA)}
     assert register(station) == CieCode.PROHIBITED
     assert register(station, nbma=OTHER_NBMA) == CieCode.OK
-    assert learn(station) is None
     station.wake(1e6)
     (row,) = station.bindings.snapshot()
     assert (row.kind, row.expires) == (BindingKind.STATIC, None)
-    assert station.bindings.clear() == 0
     station.configure(NhrpFamily())
     assert station.endpoints() == {}
 
@@ -144,7 +123,6 @@ def test_maps_and_servers_are_static() -> None:
 def test_our_own_address_is_no_binding() -> None:
     station = hub(NhrpFamily(maps=(StaticMap(a(HUB), a(OTHER_NBMA)),)))
     assert station.endpoints() == {}
-    assert learn(station, HUB) is None
 
 
 @pytest.mark.parametrize(
@@ -165,35 +143,6 @@ def test_rfc2332_5_2_3_unique(more: dict[str, object], code: CieCode) -> None:
     assert station.endpoints() == {a(SPOKE): expected}
 
 
-# --- N06 --------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("stable", "hold", "reason"),
-    [
-        (False, 300, "requester is not stable"),
-        (True, 0, "requester has holding time 0"),
-        (False, 0, "requester is not stable"),
-    ],
-)
-def test_N06_not_learned_without_the_S_bit_or_a_holding_time(stable: bool, hold: int, reason: str) -> None:
-    station = hub()
-    assert learn(station, hold=hold, stable=stable) is None
-    assert len(station.bindings) == 0
-    assert station.endpoints() == {}
-    assert station.node.counters == {f"not learned: {reason}": 1}
-
-
-def test_N06_learned_for_its_holding_time() -> None:
-    station = hub()
-    assert learn(station, hold=60) is not None
-    station.wake(59.0)
-    assert len(station.bindings) == 1
-    station.wake(60.0)
-    assert len(station.bindings) == 0
-    assert station.endpoints() == {}
-
-
 # --- bounds and ends ----------------------------------------------------------------------------------------------------
 
 
@@ -201,9 +150,8 @@ def test_the_table_is_bounded() -> None:
     station = hub(cache_limit=3)
     codes = [register(station, f"10.0.0.{20 + number}") for number in range(5)]
     assert codes == [CieCode.OK] * 3 + [CieCode.INSUFFICIENT_RESOURCES] * 2
-    assert learn(station, OTHER) is None
     assert register(station, "10.0.0.20") == CieCode.OK
-    station.bindings.clear(a("10.0.0.21"))
+    clear(station, "10.0.0.21")
     assert register(station, OTHER) == CieCode.OK
 
 
@@ -224,13 +172,11 @@ def test_others_entries_count_too() -> None:
 )
 def test_another_network_vrf_or_far_end_is_another_interface(change: object) -> None:
     station = hub()
-    ended: list[str] = []
-    station.bindings.gone.append(lambda entry, reason: ended.append(reason))
     register(station)
-    learn(station, OTHER, OTHER_NBMA)
+    register(station, OTHER, OTHER_NBMA)
     change(station)
     assert len(station.bindings) == 0
-    assert ended == ["interface changed"] * 2
+    assert station.counted("binding gone: interface changed") == 2
     assert len(station.node.claims) == 0
     assert len(station.node.timers) == 0
 
@@ -258,41 +204,26 @@ def test_look_ups() -> None:
     station = hub(vrf="red")
     register(station)
     register(station, OTHER)
-    learn(station, "10.0.0.13", OTHER_NBMA)
     bindings = station.bindings
-    spoke = bindings.find(1, a(SPOKE))
-    assert spoke is bindings.on(NAME, a(SPOKE)) is bindings.known("red", a(SPOKE))
-    assert bindings.find(2, a(SPOKE)) is None
+    spoke = bindings.on(NAME, a(SPOKE))
+    assert spoke is not None
+    assert spoke is bindings.known("red", a(SPOKE))
+    assert bindings.on("Tunnel9", a(SPOKE)) is None
     assert bindings.known("", a(SPOKE)) is None
-    assert bindings.known("red", a("10.0.0.13")) is None
     assert {one.address for one in bindings.at(NAME, a(SPOKE_NBMA))} == {a(SPOKE), a(OTHER)}
-    assert {one.address for one in bindings.inside(NAME, Prefix.parse("10.0.0.12/31"))} == {a(OTHER), a("10.0.0.13")}
-    assert bindings.inside(NAME, Prefix.host(a(SPOKE))) == [spoke]
-    assert bindings.inside(NAME, Prefix.parse("fd00::/8")) == []
-
-
-def test_who_was_told_is_bounded() -> None:
-    station = hub()
-    register(station)
-    (entry,) = station.bindings
-    for number in range(2 * MOST_TOLD):
-        station.bindings.tell(entry, NAME, a(OTHER_NBMA), number.to_bytes(4))
-    assert len(entry.told) == MOST_TOLD
 
 
 def test_flags() -> None:
     station = hub()
     register(station, claimed=a("10.1.1.1"), unique=True)
-    learn(station, OTHER, OTHER_NBMA)
-    spoke, other = station.bindings.snapshot()
+    (spoke,) = station.bindings.snapshot()
     assert spoke.flags == ("unique", "registered", "nat")
     assert (spoke.claimed, spoke.nbma) == (a("10.1.1.1"), a(SPOKE_NBMA))
-    assert other.flags == ("router", "implicit")
 
 
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["register", "learn", "purge", "clear", "time", "interface", "map", "unmap"]),
+        st.sampled_from(["register", "purge", "clear", "time", "interface", "map", "unmap"]),
         st.integers(0, 3),
         st.integers(0, 3),
         st.booleans(),
@@ -308,13 +239,11 @@ def test_whatever_happens_the_indexes_agree(steps: list[tuple[str, int, int, boo
         address, at = f"10.0.{nbma % 2}.{20 + overlay}", f"192.0.2.{20 + nbma}"
         if what == "register":
             register(station, address, at, 10 + overlay, unique=flag)
-        elif what == "learn":
-            learn(station, address, at, 10 + nbma, stable=flag)
         elif what == "purge":
             for one in station.bindings.at(NAME, a(at)):
                 station.bindings.remove(one, "purged")
         elif what == "clear":
-            station.bindings.clear(a(address))
+            clear(station, address)
         elif what == "time":
             station.wake(station.node.now + 5)
         elif what == "interface":
@@ -349,7 +278,7 @@ def test_the_tunnel_s_own_end_is_no_reason_to_forget() -> None:
 def test_N05_what_ikev2_assigns_to_another_is_taken_from_who_had_it() -> None:
     station = hub()
     register(station)
-    learn(station, OTHER, OTHER_NBMA)
+    register(station, OTHER, OTHER_NBMA)
     for overlay, nbma in ((SPOKE, SPOKE_NBMA), (OTHER, OTHER_NBMA), ("10.0.0.50", OTHER_NBMA)):
         station.assign(overlay, nbma)
         station.bindings.overlay_changed(NAME, a(overlay))
@@ -380,5 +309,5 @@ def test_registrations_outlive_the_speaker_but_no_assignment_to_another() -> Non
     assert (row.prefix, row.expires, row.flags) == (Prefix.host(a(SPOKE)), 300.0, ("unique", "registered"))
     assert new.endpoints() == {a(SPOKE): a(SPOKE_NBMA)}
     assert set(kept) == {(NAME, a(SPOKE))}
-    new.bindings.clear()
+    clear(new)
     assert kept == {}

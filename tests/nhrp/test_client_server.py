@@ -368,8 +368,11 @@ def test_a_server_that_purges_our_own_address_is_asked_again() -> None:
     net = pair()
     hub = net.stations[HUB_NBMA]
     net.run(1.0)
-    hub.bindings.clear()
-    hub.purges.send(NAME, a(SPOKE_NBMA), a(SPOKE), [Prefix.host(a(SPOKE))])
+    for entry in list(hub.bindings):
+        hub.bindings.remove(entry, "cleared")
+    cie = Cie(prefix_length=32, protocol=a(SPOKE))
+    purge = Packet(Kind.PURGE_REQUEST, a(HUB_NBMA), a(HUB), a(SPOKE), 5, Flag.NO_REPLY, (cie,))
+    hub.gate.send(NAME, a(SPOKE_NBMA), purge)
     hub.flush()
     net.run()
     assert [entry.address for entry in hub.bindings] == [a(SPOKE)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from nhrp.config import NhrpFamily, Nhs
+from nhrp.config import NhrpFamily
 from nhrp.engine.node import Arrival
 from nhrp.engine.purge import MOST_CIES
 from nhrp.wire import encode
@@ -23,11 +23,11 @@ def purge(prefix: str = SPOKE + "/32", overlay: str = SPOKE, nbma: str = SPOKE_N
 
 
 def hub(family: NhrpFamily | None = None) -> Station:
-    """With both spokes registered, and a third learned from a request."""
+    """With three spokes registered."""
     station = Station.of(HUB, HUB_NBMA, family)
     for overlay, nbma in ((SPOKE, SPOKE_NBMA), (OTHER, OTHER_NBMA)):
         station.bindings.register(NAME, a(overlay), a(nbma), 300)
-    station.bindings.learn(NAME, a("10.0.0.13"), a("192.0.2.13"), 300, stable=True)
+    station.bindings.register(NAME, a("10.0.0.13"), a("192.0.2.13"), 300)
     return station
 
 
@@ -80,20 +80,6 @@ def test_another_s_entry_stays() -> None:
     # Nor with the other's addresses in the packet: it is the outer source that counts.
     station.receive(encode(purge(OTHER + "/32", OTHER, OTHER_NBMA)), SPOKE_NBMA)
     assert left(station) == ALL
-
-
-def test_a_requester_takes_back_what_was_learned_from_it() -> None:
-    station = hub()
-    station.receive(encode(purge("10.0.0.13/32", "10.0.0.13", "192.0.2.13")), "192.0.2.13")
-    assert left(station) == ALL - {a("10.0.0.13")}
-
-
-def test_a_server_of_ours_speaks_for_what_was_learned() -> None:
-    family = NhrpFamily(nhs=(Nhs(a("10.0.0.2"), a("192.0.2.2")),))
-    station = hub(family)
-    station.take()
-    station.receive(encode(purge("10.0.0.0/24", "10.0.0.2", "192.0.2.2")), "192.0.2.2")
-    assert left(station) == {a(SPOKE), a(OTHER), a("10.0.0.2")}
 
 
 def test_N05_a_purge_by_an_address_that_is_assigned_to_another() -> None:
@@ -150,41 +136,3 @@ def test_rfc2332_5_3_unknown_compulsory_extension() -> None:
     station.receive(encode(purge(extensions=(Extension(99),))), SPOKE_NBMA)
     assert station.last().code == ErrorCode.UNRECOGNIZED_EXTENSION
     assert left(station) == ALL
-
-
-# --- ours -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("how", "sent"), [("clear", 1), ("purge", 1), ("stop", 1), ("expire", 0)])
-def test_who_was_given_a_binding_hears_of_its_end(how: str, sent: int) -> None:
-    station = hub()
-    entry = station.bindings.on(NAME, a(SPOKE))
-    station.bindings.tell(entry, NAME, a(OTHER_NBMA), a(OTHER))
-    if how == "clear":
-        assert station.bindings.clear(a(SPOKE)) == 1
-    elif how == "purge":
-        station.receive(encode(purge(flags=Flag.NO_REPLY)), SPOKE_NBMA)
-    elif how == "stop":
-        station.bindings.stop()
-    else:
-        station.wake(300.0)
-    station.flush()
-    assert [one.nbma for one in station.sent] == [a(OTHER_NBMA)] * sent
-    for one in station.take():
-        assert (one.kind, one.destination, one.flags) == (Kind.PURGE_REQUEST, a(OTHER), Flag.NO_REPLY)
-        assert one.cies == (Cie(prefix_length=32, protocol=a(SPOKE)),)
-
-
-def test_one_that_was_given_to_nobody_ends_quietly() -> None:
-    station = hub()
-    station.bindings.clear()
-    station.flush()
-    assert station.take() == []
-
-
-def test_a_reply_is_asked_for_or_not() -> None:
-    station = hub()
-    for reply in (True, False):
-        station.purges.send(NAME, a(OTHER_NBMA), a(OTHER), [Prefix.parse("10.1.0.0/16")], reply=reply)
-    station.flush()
-    assert [one.flags for one in station.take()] == [0, Flag.NO_REPLY]

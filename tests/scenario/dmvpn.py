@@ -24,7 +24,8 @@ __all__ = ["Cloud", "Node", "play"]
 
 @define
 class Node:
-    """A hub or a spoke: `lines` stand in its tunnel, `more` at the end, `vrf` is its LAN's and its tunnel's."""
+    """A hub or a spoke: `lines` stand in its tunnel, `more` at the end, `vrf` is its LAN's and its tunnel's, `way`: where its
+    route to the internet leads."""
 
     number: int
     hub: bool = False
@@ -34,6 +35,7 @@ class Node:
     tunnel: str = " tunnel mode gre multipoint\n tunnel key 7\n"
     wan: str = ""
     before: str = ""
+    way: str = "0.0.0.0 0.0.0.0"
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ interface Tunnel0
  ip nhrp network-id 1
 {self.lines} tunnel source Ethernet0/0
 {self.tunnel}!
-ip route 0.0.0.0 0.0.0.0 198.51.{self.net}.2
+ip route {self.way} 198.51.{self.net}.2
 {self.more}end
 """
 
@@ -139,9 +141,8 @@ class Cloud(Net):
         return ""
 
     def gre(self, *names: str) -> int:
-        """GRE packets that have gone over the WAN links of nodes."""
-        frames = [frame.octets for name in names for frame in self.wan[name].frames]
-        return sum(1 for octets in frames if octets[12:14] == b"\x08\0" and octets[23] == 47)
+        """Customers' packets in GRE that have gone over the WAN links of nodes."""
+        return sum(1 for name in names for frame in self.wan[name].frames if _is_customer(frame.octets))
 
     async def kill(self, name: str) -> None:
         """Its host goes down hard."""
@@ -159,6 +160,14 @@ class Cloud(Net):
         before.fail(RuntimeError("a fault"))
         await self.until(lambda: router.service(name) not in (None, before), what=f"{name} is back")
         await asyncio.sleep(0.01)
+
+
+def _is_customer(octets: bytes) -> bool:
+    """IPv4 in GRE in IPv4, between LANs."""
+    if octets[12:14] != b"\x08\0" or octets[23] != 47 or octets[36:38] != b"\x08\0":
+        return False
+    inner = octets[38 + 4 * (octets[34] >> 5 & 1) :]
+    return inner[12:14] == b"\xc0\xa8" and inner[16:18] == b"\xc0\xa8"
 
 
 def play(story: Callable[[Cloud], Awaitable[None]], *nodes: Node, seed: int = 1) -> None:

@@ -213,7 +213,7 @@ for node in hub spoke1 spoke2; do
   ip netns exec $node $labelspan run $node.cfg --bind Ethernet0/0=eth0 --bind Ethernet0/1=eth1 >$node.log 2>&1 &
 done
 for try in $(seq 30); do
-  for host in host1 host2; do ip netns exec $host ping -c 1 -W 1 192.168.10.10 >$host.ping || continue 2; done
+  for host in host1 host2; do ip netns exec $host ping -c 1 -W 1 192.168.10.10 >$host.ping || { sleep 1; continue 2; }; done
   break
 done
 ip netns exec host1 ping -c 5 -i 0.5 192.168.2.10

@@ -94,3 +94,17 @@ def test_what_a_node_shows() -> None:
     looks = [["pe1", "show x", "show x"], ["pe2", "show y", r"^  label 19 +(label +implicit-null)$"]]
     green(check(bed, "shows", looks=looks), "label implicit-null")
     red(check(bed, "shows", looks=[["pe1", "show x", "label 20"]]), "pe1: show x: nothing like 'label 20'")
+
+
+def test_how_long_a_shortcut_has_taken() -> None:
+    bed = FakeTestbed()
+    rows = {
+        "near": [{"vrf": "red", "prefix": "10.1.2.0/24", "took-seconds": 0.0315, "tunnel-seconds": None}],
+        "far": [],
+    }
+    bed.shows = lambda node, _command: rows[node]
+    words = {"near": "near", "far": "far", "vrf": "red", "prefix": "10.1.2.0/24"}
+    red(check(bed, "took", **words), "far does not know how long 10.1.2.0/24 has taken")
+    rows["far"] = [{"vrf": "red", "prefix": "10.1.2.0/24", "took-seconds": 0.028, "tunnel-seconds": 0.0275}]
+    green(check(bed, "took", **words), "31.5 ms: 27.5 for the tunnel and its keys, 4.0 for all else")
+    red(check(bed, "took", **{**words, "vrf": "blue"}), "near does not know how long 10.1.2.0/24 has taken")
