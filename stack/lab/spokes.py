@@ -72,8 +72,8 @@ async def shortcut(conduct: Conduct, check: Check) -> str:
 
 
 async def took(conduct: Conduct, check: Check) -> str:
-    """How long it was from the redirect to the installed shortcut, and how long of that the far spoke waited for the tunnel (its
-    association included). Said, not judged: a busy machine is no fault."""
+    """How long it was from the redirect to the installed shortcut, and how long of that the far spoke waited for the tunnel and
+    its keys. Said, not judged: a busy machine is no fault."""
     near, far, vrf, prefix = (check.words[word] for word in ("near", "far", "vrf", "prefix"))
 
     async def look_once() -> str:
