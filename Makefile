@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 lab: $(INSTALLED)
 	$(BIN)/labelspan lab mgre
 	$(BIN)/labelspan lab ipsec
+	$(BIN)/labelspan lab flexvpn
 
 # One process mostly waits for real peers and timers (tests/processes.py), the others compute: one more than processors.
 # WORKERS=0 is this one process and no other, where --pdb and -s work.

@@ -3,8 +3,8 @@
 In the default VRF the physical interfaces stay with the kernel: configured addresses go onto their devices, and routes
 that the kernel needs for outer packets are mirrored. Every other address of the node lives, as a host address, on the
 host port of its VRF. A route that leaves by a tunnel is mirrored towards the default VRF's host port, through which such
-packets enter our own FIB, except where it would cover a tunnel's destination: those packets must never come back to us.
-So is a route to Null0: what the node itself sends there must not follow a route of the host's, in clear, to wherever that
+packets enter our own FIB, except where it would draw the packets to a tunnel's far end, which must never come back to us: a
+default route by a tunnel is copied only if more specific routes by the kernel's own devices lead to all far ends. So is a route to Null0: what the node itself sends there must not follow a route of the host's, in clear, to wherever that
 leads. A default route to Null0 is not: it would cut off the host.
 """
 
@@ -147,8 +147,14 @@ class RouteCopies:
     """Next hop -> the interface it leaves by, and back."""
     _keys: dict[NextHopKey, int] = field(factory=dict)
     _moved: set[NextHopKey] = field(factory=set)
-    _destinations: set[bytes] = field(factory=set)
+    _guards: dict[bytes, int] = field(factory=dict)
+    """Far end -> how long the longest route is that leads to it by a device of the kernel's; -1: there is none."""
+    _near: dict[Prefix, int] = field(factory=dict)
+    """Prefixes that far ends are in; of these, those that are longer than the far end's guard would draw its packets."""
     _covering: dict[Prefix, int] = field(factory=dict)
+    _unguarded: set[bytes] = field(factory=set)
+    _moved_rows: set[Prefix] = field(factory=set)
+    """Far ends to be judged anew; prefixes whose routes, or ways, are others than when far ends were judged."""
     _port: str = ""
     _dirty: set[Prefix] = field(factory=set)
 
@@ -169,6 +175,7 @@ class RouteCopies:
             self._rows[prefix] = row
             self._users.setdefault(_hop(row), set()).add(prefix)
         self._dirty.add(prefix)
+        self._moved_rows.add(prefix)
         for one, step in ((row, 1), (old, -1)):
             for key in {via.key() for via in one.route.vias} if one is not None and one.next_hop else ():
                 if _counted(self._keys, key, step):
@@ -187,18 +194,59 @@ class RouteCopies:
         return moved
 
     def destinations(self) -> Iterable[bytes]:
-        return self._destinations
+        return self._guards
 
     def keep_from(self, address: bytes, *, far_end: bool) -> None:
-        """Whether an address is the far end of a tunnel, which no copy that leads back to us may cover."""
-        if far_end == (address in self._destinations):
+        """Whether an address is the far end of a tunnel, which no copy that leads back to us may draw."""
+        if far_end == (address in self._guards):
             return
-        (self._destinations.add if far_end else self._destinations.discard)(address)
         for length in range(len(address) * 8 + 1):
+            _counted(self._near, Prefix.of(address, length), 1 if far_end else -1)
+        if far_end:
+            self._guard(address, -1)
+            self._unguarded.add(address)
+        else:
+            self._guard(address, None)
+            self._unguarded.discard(address)
+
+    def _guard(self, address: bytes, guard: int | None) -> None:
+        """None: it is no far end any more."""
+        bits = len(address) * 8
+        before = self._guards.get(address, bits)
+        if guard is None:
+            del self._guards[address]
+            guard = bits
+        else:
+            self._guards[address] = guard
+        low, high = sorted((before, guard))
+        for length in range(low + 1, high + 1):
             prefix = Prefix.of(address, length)
-            _counted(self._covering, prefix, 1 if far_end else -1)
+            _counted(self._covering, prefix, 1 if guard < before else -1)
             if prefix in self._rows:
                 self._dirty.add(prefix)
+
+    def _judge_guards(self, interfaces: Mapping[str, Interface]) -> None:
+        """Of new far ends, and of those to which a route that changed may lead."""
+        doubtful = set(self._unguarded)
+        for prefix in self._moved_rows:
+            if prefix in self._near:
+                doubtful.update(address for address in self._guards if prefix.covers(address))
+        self._unguarded.clear()
+        self._moved_rows.clear()
+        for address in doubtful:
+            lengths = range(len(address) * 8, -1, -1)
+            self._guard(address, next((n for n in lengths if self._is_guard(Prefix.of(address, n), interfaces)), -1))
+
+    def _is_guard(self, prefix: Prefix, interfaces: Mapping[str, Interface]) -> bool:
+        """Whether packets by that route leave by a device of the kernel's, which knows the connected ones itself."""
+        row = self._rows.get(prefix)
+        if row is None:
+            return False
+        if row.route.kind == "connected":
+            interface = interfaces.get(row.route.vias[0].interface) if row.route.vias else None
+            return interface is not None and is_kernels(interface)
+        way = self._way_of(row, interfaces)
+        return way is not None and way.kernels
 
     def look(
         self,
@@ -223,6 +271,7 @@ class RouteCopies:
             way = self._find_way(hop, interfaces)
             if not known or way != before:
                 self._dirty |= users
+                self._moved_rows |= users
 
     def _find_way(self, hop: Hop, interfaces: Mapping[str, Interface]) -> _Way | None:
         """Judge a next hop anew. An interface that it leaves by is remembered even while there is no such interface."""
@@ -235,6 +284,10 @@ class RouteCopies:
         way = self._ways[hop] = self._way(hop, interfaces)
         return way
 
+    def _way_of(self, row: Selected, interfaces: Mapping[str, Interface]) -> _Way | None:
+        hop = _hop(row)
+        return self._ways[hop] if hop in self._ways else self._find_way(hop, interfaces)
+
     def _forget_way(self, hop: Hop) -> None:
         self._ways.pop(hop, None)
         name = self._leaves.pop(hop, None)
@@ -245,26 +298,32 @@ class RouteCopies:
                 del self._leaving[name]
 
     def settle(self, interfaces: Mapping[str, Interface]) -> Mapping[Prefix, HostRoute | None]:
-        """The copies that changed; None: it must go."""
+        """The copies that changed; None: it must go. In an order in which none leads a far end's packets back to us meanwhile:
+        what leads to us goes first and comes last."""
+        self._judge_guards(interfaces)
         changed: dict[Prefix, HostRoute | None] = {}
+        leading: dict[Prefix, HostRoute | None] = {}
+        gone: dict[Prefix, HostRoute | None] = {}
         for prefix in self._dirty:
             new = self._copy(prefix, interfaces)
-            if new != self.routes.get(prefix):
-                changed[prefix] = new
+            old = self.routes.get(prefix)
+            if new != old:
                 if new is None:
                     del self.routes[prefix]
                 else:
                     self.routes[prefix] = new
+                ours = new is not None and new.device == self._port
+                part = leading if ours else gone if old is not None and old.device == self._port else changed
+                part[prefix] = new
         self._dirty.clear()
-        return changed
+        return {**gone, **changed, **leading}
 
     def _copy(self, prefix: Prefix, interfaces: Mapping[str, Interface]) -> HostRoute | None:
         """None: the kernel needs no copy, or has the route already."""
         row = self._rows.get(prefix)
         if row is None:
             return None
-        hop = _hop(row)
-        way = self._ways[hop] if hop in self._ways else self._find_way(hop, interfaces)
+        way, hop = self._way_of(row, interfaces), _hop(row)
         if way is None or (way.kernels and row.route.kind == "connected"):
             return None
         if way.device == self._port and (prefix in self._covering or _is_own(prefix, hop, interfaces)):

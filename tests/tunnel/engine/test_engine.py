@@ -511,14 +511,30 @@ def test_the_host_mirror() -> None:
         ("ls-1", A("10.1.1.1"), 32),
         ("ls-1", A("2001:db8:1::1"), 128),
     }
-    # Two of the routes leave by Tunnel7 and cover its destination: they must not be mirrored. One that covers an endpoint
-    # of the L3VPN tunnel may be: that one's packets are another tunnel's.
-    assert node.host.routes == {
-        HostRoute(Prefix.parse("203.0.113.3/32"), CORE, "e0"),
+    # Two of the routes leave by Tunnel7 and cover its destination: they may be mirrored only while a more specific one leads
+    # there by a device of the kernel's. One that covers an endpoint of the L3VPN tunnel may be always: that one's packets are
+    # another tunnel's.
+    always = {
         HostRoute(Prefix.parse("10.50.0.0/16"), b"", "ls-0"),
         HostRoute(Prefix.parse("203.0.113.0/31"), b"", "ls-0"),
         HostRoute(Prefix(PE2, 32), b"", "ls-0"),
     }
+    guard = Prefix.parse("203.0.113.3/32")
+    guarded = {
+        HostRoute(guard, CORE, "e0"),
+        HostRoute(Prefix.parse("203.0.113.0/24"), b"", "ls-0"),
+        HostRoute(Prefix.parse("203.0.113.2/31"), b"", "ls-0"),
+    }
+    assert node.host.routes == always | guarded
+    node.tell(RouteSelected, {guard: None}, "routing")
+    assert node.host.routes == always
+    node.tell(RouteSelected, {Prefix.parse("203.0.113.2/31"): rows[guard]}, "routing")
+    assert node.host.routes == always | {
+        HostRoute(Prefix.parse("203.0.113.2/31"), CORE, "e0"),
+        HostRoute(Prefix.parse("203.0.113.0/24"), b"", "ls-0"),
+    }
+    node.tell(RouteSelected, {guard: rows[guard], Prefix.parse("203.0.113.2/31"): rows[Prefix(PE2, 32)]}, "routing")
+    assert node.host.routes == always | guarded
     # A next hop may come to leave by another interface while the routes stay as they are, so the engine asks to be told.
     assert {NextHopKey("", CORE), NextHopKey("", A("10.77.0.2"))} <= set(node.rows(NextHopWanted))
     assert node.host.drops == {"e1": frozenset({None})}
