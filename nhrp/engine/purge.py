@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from nhrp.engine.bindings import Binding, Bindings, Source
 from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
-from nhrp.engine.node import Arrival, Node
+from nhrp.engine.node import Arrival, Node, afi_of
 from nhrp.wire.packet import Cie, Flag, Kind, Packet
 from stack.addr import Prefix, format_address
 
@@ -52,6 +52,32 @@ class Purges:
         if not packet.flags & Flag.NO_REPLY:
             self._reply(arrival)
         return True
+
+    def forget(self, entry: Binding, reason: str) -> None:
+        """An entry goes before its time. Who has registered it hears of that, and does so again now, not when a third of its
+        holding time is over."""
+        if entry.source is Source.REGISTERED:
+            self._tell(entry)
+        self.bindings.remove(entry, reason)
+
+    def stop(self) -> None:
+        """Clients look for us, or for another server, from now on."""
+        for entry in self.bindings:
+            if entry.source is Source.REGISTERED:
+                self._tell(entry)
+
+    def _tell(self, entry: Binding) -> None:
+        node, afi = self.node, afi_of(entry.address)
+        own, nbma = node.own(entry.interface, afi), node.nbma(entry.interface)
+        if not own or not nbma:
+            return
+        cie = Cie(prefix_length=len(entry.address) * 8, protocol=entry.address)
+        extensions = self.gate.request_extensions(nat=None)
+        packet = Packet(
+            Kind.PURGE_REQUEST, nbma, own, entry.address, node.request_id(), Flag.NO_REPLY, (cie,), extensions
+        )
+        node.count("purges sent")
+        self.gate.send(entry.interface, entry.nbma, packet)
 
     def _is_direct(self, arrival: Arrival) -> bool:
         return arrival.packet.source_nbma == arrival.fact.outer_source or not self.client.is_server(

@@ -122,6 +122,7 @@ class Speaker:
         node = self.node
         node.now, node.stopping = now, True
         self.egress.stop()
+        self.purges.stop()
         self.client.stop()
         return node.flush()
 
@@ -313,7 +314,7 @@ class Speaker:
 
         count = self.shortcuts.clear(entry, "cleared") + self.egress.clear(record)
         for found in [one for one in self.bindings if binding(one)]:
-            self.bindings.remove(found, "cleared")
+            self.purges.forget(found, "cleared")
             count += 1
         return count, self._done()
 

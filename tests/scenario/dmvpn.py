@@ -55,7 +55,9 @@ class Node:
 
     def text(self) -> str:
         vrf = f" vrf forwarding {self.vrf}\n" if self.vrf else ""
-        made = f"vrf definition {self.vrf}\n rd 1:1\n address-family ipv4\n exit-address-family\n!\n" if self.vrf else ""
+        made = (
+            f"vrf definition {self.vrf}\n rd 1:1\n address-family ipv4\n exit-address-family\n!\n" if self.vrf else ""
+        )
         return f"""hostname {self.name}
 !
 {made}{self.before}interface Ethernet0/0

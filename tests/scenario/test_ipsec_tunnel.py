@@ -177,6 +177,7 @@ def test_E04_protection_taken_away_at_one_end_and_given_back() -> None:
         await asyncio.sleep(5)
         # In clear now, as it is told; the other end refuses it and says nothing but ESP.
         assert not await net.reaches("red1", "10.1.2.10")
+        assert not await net.reaches("pe1", "10.255.0.2", source="10.255.0.1")  # whether or not BGP has given up by now
         clear = [f for link in net.cores for f in link.frames if f.octets[12:14] == b"\x08\x00" and f.octets[23] == GRE]
         assert {frame.sender.partition(":")[0] for frame in clear} <= {"pe1", "core"}
         assert net.drops("pe2")["PROTECTED", "Tunnel0"] > 0

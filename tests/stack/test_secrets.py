@@ -126,7 +126,7 @@ def test_S03_no_secret_is_ever_said() -> None:
             await asyncio.sleep(20)
             service: Any = router.service("bgp")
             ear.note(service.snapshot(), *inside(service.snapshot()))
-            ear.note(service.speaker._listening, service._listening, *service.speaker._peers.values())
+            ear.note(service.speaker._listeners, service._listening, *service.speaker._peers.values())
             ear.note(router.bus, router.context, *inside(router.bus._held))
             assert show_everything(router, ear) > 20
             # what ends it, on the way out of a function that has a password in hand
