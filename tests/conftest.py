@@ -1,8 +1,8 @@
 """What every test may ask for. What is missing is a skip with a reason on a laptop, and a failure in CI, where all exists.
 
-`make test` has several processes. All tests with sockets and peers of the kernel's world (marked `root`) are in one of them,
-one after the other, so that none sees another's packets; they mostly wait, and the others, which know no time but a virtual
-one, have the processors meanwhile. A file is never torn apart: what its tests share is made once.
+`make test` has two parts. What knows no time but a virtual one runs first, on all processors, file by file; then all tests with
+sockets and peers of the kernel's world (marked `root`), alone and one after the other, so that none sees another's packets and
+no peer's timer is late.
 """
 
 from __future__ import annotations

@@ -332,7 +332,8 @@ class Speaker:
             outputs, peer = self._dynamic(vrf, remote, now)
             if peer is None:
                 return [*outputs, Close(connection, abort=True)]
-        peer.bound = self._bindings.identity(peer.key)
+        if not any(session.tcp_up for session in peer.sessions()):
+            peer.bound = self._bindings.identity(peer.key)  # a session that is up stays bound to whom it came as
         if peer.config.update_source and peer.source and local != peer.source:
             peer.greeted = True
             peer.counters.count(peer.counters.refused, "connected to another address than update-source")
@@ -404,8 +405,7 @@ class Speaker:
         """Its session lives as long as its address is assigned to the identity that it came with; another one's starts with
         a session of its own."""
         identity, bound = self._bindings.identity(peer.key), peer.bound
-        if identity == bound or (bound and self._bindings.holds(bound, peer.key[1])):
-            peer.bound = identity or bound
+        if identity == bound or (bound and not identity and self._bindings.holds(bound, peer.key[1])):
             return self._consider(peer, now)
         outputs: list[Output] = []
         if any(session.tcp_up for session in peer.sessions()):

@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import define, field
 
+from nhrp.engine.indexed import Network
 from nhrp.engine.node import Node
 from nhrp.engine.reach import DISTANCE, IMPLICIT_NULL
 from nhrp.engine.snapshot import BindingKind, BindingSnapshot
@@ -41,7 +42,7 @@ class Source(IntEnum):
 class Binding:
     """`address` (overlay) is at `nbma`, by `interface`; `claimed`: where it says it is. `expires` None: never."""
 
-    network: int
+    network: Network
     address: bytes
     source: Source
     interface: str
@@ -60,7 +61,7 @@ class Binding:
         return self.claimed != self.nbma
 
     @property
-    def key(self) -> tuple[int, bytes]:
+    def key(self) -> tuple[Network, bytes]:
         return self.network, self.address
 
     def is_of(self, nbma: bytes, claimed: bytes) -> bool:
@@ -93,7 +94,7 @@ class Bindings:
     kept: dict[tuple[str, bytes], Registration] = field(factory=dict)
     """(interface, overlay address) -> what outlives the speaker, bounded as the table is."""
     others: Callable[[], int] = lambda: 0
-    _entries: dict[tuple[int, bytes], Binding] = field(factory=dict)
+    _entries: dict[tuple[Network, bytes], Binding] = field(factory=dict)
     _by_vrf: dict[tuple[str, bytes], Binding] = field(factory=dict)
     _on: dict[str, dict[bytes, Binding]] = field(factory=dict)
     _at: dict[tuple[str, bytes], dict[bytes, Binding]] = field(factory=dict)

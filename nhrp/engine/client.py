@@ -45,6 +45,9 @@ TIMER = "register"
 MOST_RETRY = 64.0
 """Seconds between two tries, at most; then it begins again at 1."""
 
+HURRY = 0.2
+"""Seconds for which the answer to the last request is waited for when the tunnel has come up meanwhile: it may have left."""
+
 FAILED_AFTER = 3
 """Requests without an answer (7 s), after which a server is down."""
 
@@ -59,7 +62,8 @@ _REFUSALS = {
 
 @define(eq=False)
 class _Registration:
-    """With one server. `own`, `own_nbma`: as it was asked, or is registered. `request_id` 0: nothing is waited for."""
+    """With one server. `own`, `own_nbma`, `said`: as it was asked, or is registered. `request_id` 0: nothing is waited for.
+    `answered`: the id of the last reply; `asked`: when the last request left."""
 
     number: int
     interface: str
@@ -71,8 +75,11 @@ class _Registration:
     registered: bool = False
     own: bytes = b""
     own_nbma: bytes = b""
+    said: tuple[int, int, bool, str] | None = field(default=None, repr=False)
     public: bytes = b""
     request_id: int = 0
+    answered: int = 0
+    asked: float = 0.0
     tries: int = 0
     delay: float = 0.0
     requests: int = 0
@@ -143,7 +150,10 @@ class Client:
             for one in list(self._on.get((name, afi), {}).values()):
                 if one.active and not one.registered and one.request_id:
                     one.delay = 0.0
-                    self._ask(one)
+                    if self.node.now - one.asked >= HURRY:
+                        self._ask(one)
+                    else:
+                        self._at(one, one.asked + HURRY)
 
     def reconfigured(self) -> None:
         for name in list(dict.fromkeys((*self.node.interfaces, *(interface for interface, _ in self._on)))):
@@ -194,9 +204,8 @@ class Client:
         """Registered under what we are called now, or asked for it."""
         node = self.node
         own, own_nbma, nbma = node.own(one.interface, one.afi), node.nbma(one.interface), self._nbma_of(one)
-        if (own, own_nbma, nbma) == (one.own, one.own_nbma, one.nbma) and (
-            one.request_id or one.next_request is not None
-        ):
+        same = (own, own_nbma, nbma, _said(self._family(one))) == (one.own, one.own_nbma, one.nbma, one.said)
+        if same and (one.request_id or one.next_request is not None):
             return
         if one.registered and (own != one.own or nbma != one.nbma):
             self._purge(one)
@@ -250,7 +259,9 @@ class Client:
             one.request_id = node.request_id()
             self._pending[one.request_id] = one
         one.own, one.own_nbma = node.own(one.interface, one.afi), node.nbma(one.interface)
+        one.said = _said(self._family(one))
         one.requests += 1
+        one.asked = node.now
         one.delay = one.delay * 2 if 0 < one.delay < MOST_RETRY else 1.0
         self._at(one, node.now + one.delay)
         self.gate.send(one.interface, one.nbma, self._request(one))
@@ -308,6 +319,9 @@ class Client:
         packet = arrival.packet
         one = self._pending.get(packet.request_id)
         if one is None or packet.source != one.own or arrival.name != one.interface or not one.request_id:
+            if any(packet.request_id == old.answered for old in self._on.get((arrival.name, arrival.afi), {}).values()):
+                self.node.count("registration replies repeated")
+                return
             self.gate.count(arrival, "registration reply that was not asked for")
             return
         if not arrival.tunnel.remote and arrival.fact.outer_source != one.nbma:
@@ -315,6 +329,7 @@ class Client:
             return
         one.replies += 1
         one.last_reply = self.node.now
+        one.answered = packet.request_id
         self._forget(one)
         one.tries, one.delay = 0, 0.0
         code = next((cie.code for cie in packet.cies if cie.code), 0) if packet.cies else int(CieCode.NO_BINDING)
@@ -467,6 +482,11 @@ def _name_of(reply: Packet, own: bytes) -> bytes:
         except WireError:
             pass
     return next((name for name in names if name != own and is_unicast(name)), b"")
+
+
+def _said(family: NhrpFamily) -> tuple[int, int, bool, str]:
+    """What of the configuration a registration tells, or is timed by: it is told again when it changes."""
+    return family.holding_time, family.registration_timeout, family.unique, family.authentication
 
 
 def _fitting(nbma: bytes, like: bytes) -> bytes:

@@ -18,6 +18,7 @@ from attrs import define, evolve, field
 from nhrp.engine.bindings import Registration
 from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
+from nhrp.engine.indexed import Network
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
 from nhrp.engine.reach import NOWHERE, Reach, Reached
@@ -85,8 +86,8 @@ class Record:
     answered: float | None = None
 
     @property
-    def key(self) -> tuple[int, bytes, str, Prefix]:
-        network = self.question.arrival.interface.row.network_id
+    def key(self) -> tuple[Network, bytes, str, Prefix]:
+        network = self.question.arrival.network
         return network, self.overlay, self.question.vrf, self.prefix
 
     @property
@@ -141,7 +142,7 @@ class Egress:
     kept: Kept = field(factory=Kept)
     others: Callable[[], int] = lambda: 0
     records: dict[int, Record] = field(factory=dict)
-    _by_key: dict[tuple[int, bytes, str, Prefix], Record] = field(factory=dict)
+    _by_key: dict[tuple[Network, bytes, str, Prefix], Record] = field(factory=dict)
     _by_overlay: Counter[bytes] = field(factory=Counter)
     _by_fec: dict[Fec, dict[int, None]] = field(factory=dict)
     _addresses: Addresses = field(factory=Addresses)
@@ -180,7 +181,7 @@ class Egress:
         packet = question.arrival.packet
         nbma = self._nbma(question.arrival)
         prefix = self._prefix(question)
-        network = question.arrival.interface.row.network_id
+        network = question.arrival.network
         old = self._by_key.get((network, packet.source, question.vrf, prefix))
         if old is not None and old.request.request_id == packet.request_id and old.nbma == nbma:
             self._again(old, question)
@@ -236,7 +237,7 @@ class Egress:
             return fault
         adjacency = self.node.adjacencies.get(AdjacencyKey(arrival.name, overlay))
         known = adjacency.transport if adjacency is not None else b""
-        if known and known != nbma and not self.reach.leads_to(overlay):
+        if known and known != nbma and not self.reach.leads_to(arrival.network, overlay):
             return "a route of ours leads to it by another NBMA address"
         return contested(self.ways, self.reach, arrival, overlay, nbma)
 
@@ -439,7 +440,7 @@ class Egress:
         """Why an answer is no longer true ('': it is)."""
         node, question = self.node, record.question
         network = node.network(record.interface)
-        if network != question.arrival.interface.row.network_id:
+        if network != question.arrival.network:
             return "interface has left the network"
         way = self.ways.find(question.vrf, record.request.destination)
         if way.where is Where.NONE or way.within(network):

@@ -224,7 +224,7 @@ class Gate:
         assigned = node.assigned(arrival.name, arrival.fact.outer_source)
         if assigned:
             return address in assigned
-        network = arrival.interface.row.network_id
+        network = arrival.network
         return not any(node.network(name) == network for name in node.overlays.at(address))
 
     def is_bound(self, arrival: Arrival, address: bytes) -> bool:

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from stack.addr import DEFAULT_VRF
 from stack.events import Interface, OverlayRow, TunnelRow
 
-__all__ = ["Interfaces", "Overlays", "Tunnels"]
+__all__ = ["NO_NETWORK", "Interfaces", "Network", "Overlays", "Tunnels"]
+
+
+class Network(NamedTuple):
+    """An NHRP network: interfaces of one VRF that have the same `network-id`. Overlay addresses mean something in their VRF
+    only, so two VRFs that use one id are two networks. False: in none."""
+
+    number: int
+    vrf: str
+
+    def __bool__(self) -> bool:
+        return bool(self.number)
+
+    @classmethod
+    def of(cls, interface: Interface) -> Network:
+        return cls(interface.row.network_id, interface.vrf) if interface.row.network_id else NO_NETWORK
+
+
+NO_NETWORK = Network(0, DEFAULT_VRF)
 
 
 class Overlays(MutableMapping[tuple[str, bytes], OverlayRow]):
@@ -62,7 +81,7 @@ class Interfaces(MutableMapping[str, Interface]):
     def __init__(self, rows: Mapping[str, Interface] | None = None) -> None:
         self._rows: dict[str, Interface] = {}
         self._own: dict[tuple[str, bytes], dict[str, None]] = {}
-        self._members: dict[int, dict[str, None]] = {}
+        self._members: dict[Network, dict[str, None]] = {}
         self.update(rows or {})
 
     def __getitem__(self, name: str) -> Interface:
@@ -76,7 +95,7 @@ class Interfaces(MutableMapping[str, Interface]):
         for address in row.addresses:
             self._own.setdefault((row.vrf, address), {})[name] = None
         if row.row.network_id:
-            self._members.setdefault(row.row.network_id, {})[name] = None
+            self._members.setdefault(Network.of(row), {})[name] = None
 
     def __delitem__(self, name: str) -> None:
         self._forget(self._rows.pop(name))
@@ -85,7 +104,7 @@ class Interfaces(MutableMapping[str, Interface]):
         for address in row.addresses:
             _take(self._own, (row.vrf, address), row.name)
         if row.row.network_id:
-            _take(self._members, row.row.network_id, row.name)
+            _take(self._members, Network.of(row), row.name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -97,7 +116,7 @@ class Interfaces(MutableMapping[str, Interface]):
         """The interfaces that have `address` for their own."""
         return self._own.get((vrf, address), ())
 
-    def members(self, network: int) -> Iterable[str]:
+    def members(self, network: Network) -> Iterable[str]:
         return self._members.get(network, ())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define, field
 
 from nhrp.config import NhrpConfig, NhrpFamily, NhrpInterface
-from nhrp.engine.indexed import Interfaces, Overlays, Tunnels
+from nhrp.engine.indexed import NO_NETWORK, Interfaces, Network, Overlays, Tunnels
 from nhrp.engine.outputs import Level, Log, Output, Post, Publish, Send
 from nhrp.wire.packet import Kind, Packet
 from stack.addr import DEFAULT_VRF, Afi, Fec
@@ -57,6 +57,10 @@ class Arrival:
     @property
     def name(self) -> str:
         return self.fact.interface
+
+    @property
+    def network(self) -> Network:
+        return Network.of(self.interface)
 
     @property
     def afi(self) -> Afi:
@@ -184,10 +188,10 @@ class Node:
     def family(self, name: str, afi: Afi) -> NhrpFamily:
         return self.nhrp(name).family(afi)
 
-    def network(self, name: str) -> int:
-        """The NHRP network that an interface is in; 0: none."""
+    def network(self, name: str) -> Network:
+        """The NHRP network that an interface is in; false: none."""
         interface = self.interfaces.get(name)
-        return interface.row.network_id if interface is not None else 0
+        return Network.of(interface) if interface is not None else NO_NETWORK
 
     def mpls(self, name: str) -> bool:
         interface = self.interfaces.get(name)
@@ -225,7 +229,7 @@ class Node:
         tunnel = self.tunnels.get(interface)
         return tunnel is not None and tunnel.remote in (b"", nbma)
 
-    def members(self, network: int) -> Iterator[str]:
+    def members(self, network: Network) -> Iterator[str]:
         """The interfaces of an NHRP network."""
         return iter(self.interfaces.members(network))
 

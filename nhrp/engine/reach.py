@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from attrs import define, field
 
+from nhrp.engine.indexed import Network
 from nhrp.engine.node import Node
 from stack.addr import Prefix
 from stack.claims import Slot
@@ -105,9 +106,10 @@ class Reach:
         hold = self._holds.get(claimant)
         return hold.state if hold is not None else NOWHERE
 
-    def leads_to(self, overlay: bytes) -> frozenset[bytes]:
-        """The NBMA addresses to which tunnels are held for it."""
-        return frozenset(self._holds[claimant].nbma for claimant in self._overlays.get(overlay, ()))
+    def leads_to(self, network: Network, overlay: bytes) -> frozenset[bytes]:
+        """The NBMA addresses to which tunnels are held for that address of a network."""
+        holds = (self._holds[claimant] for claimant in self._overlays.get(overlay, ()))
+        return frozenset(hold.nbma for hold in holds if self.node.network(hold.interface) == network)
 
     # --- what changed ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from attrs import define, field
 
 from nhrp.engine.client import Client
 from nhrp.engine.gate import Gate
+from nhrp.engine.indexed import Network
 from nhrp.engine.nat import nat_cies
 from nhrp.engine.node import Arrival, Node
 from nhrp.engine.reach import Reach
@@ -82,7 +83,7 @@ def contested(ways: Ways, reach: Reach, arrival: Arrival, overlay: bytes, nbma: 
     """Why `overlay` is not believed to be at `nbma` now ('': it is): a tunnel leads to it elsewhere. A server of ours, who
     is on our own way to it, or at the far end of a configured tunnel (a hub knows its peers) may say that it has moved; nobody
     else."""
-    if not reach.leads_to(overlay) - {nbma} or vouches(ways, reach, arrival, overlay):
+    if not reach.leads_to(arrival.network, overlay) - {nbma} or vouches(ways, reach, arrival, overlay):
         return ""
     way = ways.find(ways.node.vrf(arrival.name), overlay)
     there = way.where is Where.NETWORK and (way.interface, way.nbma) == (arrival.name, nbma)
@@ -186,7 +187,7 @@ class Requester:
             return True  # whatever address it calls itself by, it is the far end
         return not same_family or way.next_hop == arrival.packet.source
 
-    def _local(self, vrf: str, source: bytes, network: int) -> bool:
+    def _local(self, vrf: str, source: bytes, network: Network) -> bool:
         way = self.ways.find(vrf, source)
         return way.where in (Where.OWN, Where.OUTSIDE) or (way.where is Where.NETWORK and way.network != network)
 
@@ -296,8 +297,8 @@ class Requester:
 
     def _expected(self, arrival: Arrival, entry: Entry) -> Cie:
         """The reply's own entry, if the reply is one that we wait for."""
-        node, packet = self.node, arrival.packet
-        if node.vrf(arrival.name) != node.vrf(entry.way.interface) or node.network(arrival.name) != entry.network:
+        packet = arrival.packet
+        if arrival.network != entry.network:
             raise _RefusedError("from another VRF or NHRP network")
         if packet.destination != entry.destination:
             raise _RefusedError("about another destination")
@@ -404,6 +405,7 @@ class Requester:
         def taken_back(entry: Entry, answer: Answer) -> bool:
             asked = (entry.way.interface, entry.way.nbma) == (arrival.name, source)
             mine = prefix.contains(answer.prefix) and labels in (None, answer.labels)
+            mine = mine and entry.network == arrival.network
             return mine and (asked or answer.nbma == source)
 
         return self.shortcuts.purge(packet.source, taken_back)

@@ -73,7 +73,7 @@ class Server:
             return False
         if packet.destination == packet.source:
             return True
-        network, vrf = arrival.interface.row.network_id, arrival.interface.vrf
+        network, vrf = arrival.network, arrival.interface.vrf
         names = node.interfaces.own(vrf, packet.destination)
         if any(node.network(name) == network for name in names):
             return True
@@ -126,7 +126,7 @@ class Server:
     def _elsewhere(self, arrival: Arrival, address: bytes) -> bool:
         """Whether a new address belongs to a network that is elsewhere: a host route would draw its traffic."""
         known = self.bindings.on(arrival.name, address) is not None or self.gate.is_bound(arrival, address)
-        return not known and elsewhere(self.node, arrival.interface.vrf, arrival.interface.row.network_id, address)
+        return not known and elsewhere(self.node, arrival.interface.vrf, arrival.network, address)
 
     def _refuse(self, arrival: Arrival, cie: Cie, reason: str) -> None:
         packet = arrival.packet

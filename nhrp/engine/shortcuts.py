@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from attrs import define, field
 
+from nhrp.engine.indexed import Network
 from nhrp.engine.node import Node, afi_of
 from nhrp.engine.outputs import AskUsed
 from nhrp.engine.reach import DISTANCE, NOWHERE, Reach, Reached
@@ -130,7 +131,7 @@ class Entry:
     reason: str = ""
 
     @property
-    def network(self) -> int:
+    def network(self) -> Network:
         return self.way.network
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from attrs import define, field
 
+from nhrp.engine.indexed import NO_NETWORK, Network
 from nhrp.engine.node import Node
 from stack.addr import LabelStack, Prefix, SwapFec
 from stack.events import AdjacencyKey, NextHopKey, Via
@@ -53,9 +54,9 @@ class Way(NamedTuple):
     nbma: bytes = b""
     labels: LabelStack = ()
     allocator: bytes = b""
-    network: int = 0
+    network: Network = NO_NETWORK
 
-    def within(self, network: int) -> bool:
+    def within(self, network: Network) -> bool:
         """Whether it stays in that network."""
         return self.where is Where.NETWORK and self.network == network
 
@@ -219,7 +220,7 @@ class Ways:
         return "a route of ours leads to it by another NBMA address" if at and at != nbma else ""
 
 
-def attached_elsewhere(node: Node, vrf: str, network: int, address: bytes) -> bool:
+def attached_elsewhere(node: Node, vrf: str, network: Network, address: bytes) -> bool:
     """Whether `address` belongs to a network that is attached to us, and not by an interface of NHRP network `network`."""
     found = node.rib.match(vrf, address, EXCLUDED)
     if found is None or found[1].route.kind not in _ATTACHED:
@@ -227,7 +228,7 @@ def attached_elsewhere(node: Node, vrf: str, network: int, address: bytes) -> bo
     return not any(node.network(via.interface) == network for via in found[1].route.vias)
 
 
-def elsewhere(node: Node, vrf: str, network: int, address: bytes) -> bool:
+def elsewhere(node: Node, vrf: str, network: Network, address: bytes) -> bool:
     """Whether packets to `address` go to a network that is not the stations' own: one attached to us elsewhere, or one behind
     another station or router. Behind means that the next hop is no part of it. A host route says where the host is, and
     stands; what is as short as a default route says nothing."""

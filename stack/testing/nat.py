@@ -1,4 +1,4 @@
-"""A NAT in memory: it lets the hosts behind it speak UDP and ESP to the outside under its own address.
+"""A NAT in memory: it lets the hosts behind it speak UDP, ESP and GRE to the outside under its own address.
 
 As home routers do (RFC 4787 terms): endpoint-independent mapping, address- and port-dependent filtering, a mapping lives
 from the last packet that went out.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 
 from attrs import define, field
 
@@ -18,6 +19,8 @@ from stack.testing.node import MemoryNode
 __all__ = ["MemoryNat"]
 
 _ESP = 50
+_PORTLESS = frozenset({47, _ESP})
+"""GRE and ESP."""
 _PORTS = 65536
 _REMOTES = 64
 """Remote ends a mapping lets in; the one it spoke to longest ago goes first."""
@@ -40,8 +43,9 @@ class MemoryNat:
 
     A mapping keeps the port of the host behind it if that is free, else it gets the next from `first_port` on. It ends
     `idle` seconds after the last packet from inside. At most `bound` mappings; the one used longest ago goes first.
-    ESP has no ports: it passes, by address, for ONE inside host a remote end, the first that spoke to it. All else from
-    inside to outside is dropped. `drops` counts, by reason. What comes from outside to no mapping is for the node itself.
+    ESP and GRE have no ports: they pass, by address, for ONE inside host a remote end, the first that spoke to it. All else
+    from inside to outside is dropped. A host in `static` has an outside address for itself, and all but TCP passes both ways.
+    `drops` counts, by reason. What comes from outside to no mapping is for the node itself.
 
         nat = MemoryNat(world.node("nat"), inside="eth0", outside="eth1")
         nat.rebind()  # as after a restart: every flow gets another port
@@ -56,13 +60,20 @@ class MemoryNat:
     keep_ports: bool = True
     address: bytes = b""
     """Its address outside; if not given, the first of the device."""
+    static: Mapping[str, str] = field(factory=dict)
+    """Inside address -> the outside address, which must be the node's, that is this host's alone."""
     drops: Counter[str] = field(factory=Counter, init=False)
     _inner: dict[End, _Mapping] = field(factory=dict, init=False, repr=False)
     _outer: dict[int, _Mapping] = field(factory=dict, init=False, repr=False)
-    _esp: dict[bytes, tuple[bytes, float]] = field(factory=dict, init=False, repr=False)
+    _flows: dict[tuple[int, bytes], tuple[bytes, float]] = field(factory=dict, init=False, repr=False)
     _next: int = field(default=0, init=False)
 
+    _to: dict[bytes, bytes] = field(factory=dict, init=False, repr=False)
+    _from: dict[bytes, bytes] = field(factory=dict, init=False, repr=False)
+
     def __attrs_post_init__(self) -> None:
+        self._to = {parse_address(inner): parse_address(outer) for inner, outer in self.static.items()}
+        self._from = {outer: inner for inner, outer in self._to.items()}
         self.node.forwarding = True
         self.node.ip.nat = self
 
@@ -76,7 +87,7 @@ class MemoryNat:
         self._next = max((*self._outer, self.first_port + self._next)) - self.first_port + 1
         self._inner.clear()
         self._outer.clear()
-        self._esp.clear()
+        self._flows.clear()
         self.keep_ports = False
         if address:
             self.address = parse_address(address) if isinstance(address, str) else address
@@ -89,11 +100,13 @@ class MemoryNat:
         if not ours:
             self.drops["no address"] += 1
             return b""
-        if ip.protocol == _ESP:
-            return self._esp_outwards(ip, ours, now)
+        if ip.source in self._to:
+            return _moved(ip, self._to[ip.source], ip.destination)
+        if ip.protocol in _PORTLESS:
+            return self._portless_outwards(ip, ours, now)
         udp = p.parse_udp(ip) if ip.protocol == p.UDP else None
         if udp is None:
-            self.drops["neither UDP nor ESP"] += 1
+            self.drops["neither UDP, ESP nor GRE"] += 1
             return b""
         sport, dport, octets = udp
         mapping = self._map((ip.source, sport), now)
@@ -109,10 +122,12 @@ class MemoryNat:
     def inwards(self, ip: p.Ip) -> bytes | None:
         """A whole packet to the node from outside, with its new destination; nothing: dropped; None: it is for the node."""
         now = asyncio.get_running_loop().time()
+        if ip.destination in self._from:
+            return _moved(ip, ip.source, self._from[ip.destination])
         if ip.destination != self._address():
             return None
-        if ip.protocol == _ESP:
-            inner, used = self._esp.get(ip.source, (b"", 0.0))
+        if ip.protocol in _PORTLESS:
+            inner, used = self._flows.get((ip.protocol, ip.source), (b"", 0.0))
             return _rebuilt(ip, ip.source, inner, ip.payload) if inner and now - used < self.idle else None
         udp = p.parse_udp(ip) if ip.protocol == p.UDP else None
         if udp is None:
@@ -167,16 +182,26 @@ class MemoryNat:
     def _drop(self, inner: End) -> None:
         del self._outer[self._inner.pop(inner).outer]
 
-    def _esp_outwards(self, ip: p.Ip, ours: bytes, now: float) -> bytes:
-        inner, used = self._esp.pop(ip.destination, (b"", 0.0))
+    def _portless_outwards(self, ip: p.Ip, ours: bytes, now: float) -> bytes:
+        flow = ip.protocol, ip.destination
+        inner, used = self._flows.pop(flow, (b"", 0.0))
         if inner not in (b"", ip.source) and now - used < self.idle:
-            self._esp[ip.destination] = (inner, used)
-            self.drops["ESP of a second host"] += 1
+            self._flows[flow] = (inner, used)
+            self.drops[f"{'ESP' if ip.protocol == _ESP else 'GRE'} of a second host"] += 1
             return b""
-        while len(self._esp) >= self.bound:
-            del self._esp[next(iter(self._esp))]
-        self._esp[ip.destination] = (ip.source, now)
+        while len(self._flows) >= self.bound:
+            del self._flows[next(iter(self._flows))]
+        self._flows[flow] = (ip.source, now)
         return _rebuilt(ip, ours, ip.destination, ip.payload)
+
+
+def _moved(ip: p.Ip, source: bytes, destination: bytes) -> bytes:
+    """From one address to another, ports and all."""
+    if ip.protocol == p.TCP:
+        return b""
+    udp = p.parse_udp(ip) if ip.protocol == p.UDP else None
+    payload = p.build_udp(source, destination, *udp) if udp is not None else ip.payload
+    return _rebuilt(ip, source, destination, payload)
 
 
 def _rebuilt(ip: p.Ip, source: bytes, destination: bytes, payload: bytes) -> bytes:

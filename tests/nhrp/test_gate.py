@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nhrp.config import NhrpFamily
 from nhrp.engine.gate import ERROR_RATE, is_unicast
+from nhrp.engine.indexed import Network
 from nhrp.engine.node import Arrival
 from nhrp.wire import authentication, cie_extension, cies_of, decode, encode
 from nhrp.wire.packet import Cie, ErrorCode, Extension, ExtensionKind, Kind, Packet
@@ -408,10 +409,10 @@ def test_indexes_follow_their_rows() -> None:
     assert not node.assigned(NAME, a(SPOKE_NBMA))
     assert not node.overlays.at(a("10.0.0.21"))
     assert node.is_own("", a(HUB))
-    assert list(node.members(1)) == [NAME]
+    assert list(node.members(Network(1, ""))) == [NAME]
     node.interfaces[NAME] = tunnel_interface(SPOKE, network_id=2, vrf="red")
     assert not node.is_own("", a(HUB))
     assert node.is_own("red", a(SPOKE))
-    assert (list(node.members(1)), list(node.members(2))) == ([], [NAME])
+    assert (list(node.members(Network(1, ""))), list(node.members(Network(2, "red")))) == ([], [NAME])
     del node.interfaces[NAME]
     assert not node.is_own("red", a(SPOKE))

@@ -1,4 +1,4 @@
-"""DMVPN of whole nodes in memory, by whatever configuration a test writes: hubs and spokes at one internet, a LAN and a host each.
+"""DMVPN of whole nodes in memory, by whatever configuration a test writes: hubs and spokes, a LAN and a host each.
 
     host1 - spoke1 198.51.1.1 --\\                            --- hub1 198.51.101.1 - host101      overlay 10.0.0.1
                                  --------- internet ---------
@@ -16,7 +16,8 @@ from typing import Any
 from attrs import define
 
 from stack.events import RouteOffered
-from stack.testing import run
+from stack.testing import MemoryNat, run
+from stack.testing.node import MemoryNode
 from tests.scenario.memory import Net
 
 __all__ = ["Cloud", "Node", "play"]
@@ -80,20 +81,40 @@ class Cloud(Net):
     def __init__(self, seed: int = 1) -> None:
         super().__init__(seed)
         self.wan: dict[str, Any] = {}
+        self.nat: MemoryNat | None = None
 
-    async def build(self, nodes: Iterable[Node]) -> None:
-        self.wire(nodes)
+    async def build(self, nodes: Iterable[Node], private: Iterable[str] = (), **nat: Any) -> None:
+        self.wire(nodes, private, **nat)
         for node in nodes:
             await self.start(node.name, node.text())
 
-    def wire(self, nodes: Iterable[Node]) -> None:
+    def wire(self, nodes: Iterable[Node], private: Iterable[str] = (), **nat: Any) -> None:
+        """`private`: these have a NAT between them and the internet, 203.0.113.5 outside. `nat`: of MemoryNat."""
         internet = self.world.node("internet", forwarding=True)
+        inside = self._behind_nat(internet, **nat) if private else internet
         for node in nodes:
-            self.wan[node.name] = self.link(f"{node.name} Ethernet0/0", f"internet eth{node.net}")
-            internet.address(f"eth{node.net}", f"198.51.{node.net}.2/24")
+            near = inside if node.name in private else internet
+            self.wan[node.name] = self.link(f"{node.name} Ethernet0/0", f"{near.name} eth{node.net}")
+            near.address(f"eth{node.net}", f"198.51.{node.net}.2/24")
             self.link(f"{node.name} Ethernet0/1", f"host{node.net} eth0")
             self.host(f"host{node.net}", [f"192.168.{node.net}.10/24"], f"192.168.{node.net}.1")
             self.world.node(node.name).forwarding = True  # the default VRF is the kernel's
+
+    def _behind_nat(self, internet: MemoryNode, **nat: Any) -> MemoryNode:
+        gate, inside = self.world.node("gate"), self.world.node("inside", forwarding=True)
+        self.link("gate eth1", "internet eth9")
+        internet.address("eth9", "203.0.113.1/24")
+        gate.address("eth1", "203.0.113.5/24", *(f"{outer}/32" for outer in nat.get("static", {}).values()))
+        gate.route("0.0.0.0/0", "203.0.113.1")
+        self.link("gate eth0", "inside eth9")
+        gate.address("eth0", "10.99.0.1/24")
+        inside.address("eth9", "10.99.0.2/24")
+        inside.route("0.0.0.0/0", "10.99.0.1")
+        gate.route("198.51.0.0/16", "203.0.113.1")
+        for number in range(1, 5):
+            gate.route(f"198.51.{number}.0/24", "10.99.0.2")
+        self.nat = MemoryNat(gate, inside="eth0", outside="eth1", **nat)
+        return inside
 
     # --- what is asked of them ------------------------------------------------------------------------------------------
 
@@ -172,13 +193,15 @@ def _is_customer(octets: bytes) -> bool:
     return inner[12:14] == b"\xc0\xa8" and inner[16:18] == b"\xc0\xa8"
 
 
-def play(story: Callable[[Cloud], Awaitable[None]], *nodes: Node, seed: int = 1) -> None:
-    """Build, tell, take down; no task may be left."""
+def play(
+    story: Callable[[Cloud], Awaitable[None]], *nodes: Node, seed: int = 1, private: Iterable[str] = (), **nat: Any
+) -> None:
+    """Build, tell, take down; no task may be left. `private`, `nat`: see Cloud.wire."""
 
     async def main() -> None:
         net = Cloud(seed)
         try:
-            await net.build(nodes)
+            await net.build(nodes, private, **nat)
             await story(net)
         finally:
             await net.stop()

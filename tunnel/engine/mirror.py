@@ -4,8 +4,9 @@ In the default VRF the physical interfaces stay with the kernel: configured addr
 that the kernel needs for outer packets are mirrored. Every other address of the node lives, as a host address, on the
 host port of its VRF. A route that leaves by a tunnel is mirrored towards the default VRF's host port, through which such
 packets enter our own FIB, except where it would draw the packets to a tunnel's far end, which must never come back to us: a
-default route by a tunnel is copied only if more specific routes by the kernel's own devices lead to all far ends. So is a route to Null0: what the node itself sends there must not follow a route of the host's, in clear, to wherever that
-leads. A default route to Null0 is not: it would cut off the host.
+default route by a tunnel is copied only if more specific routes by the kernel's own devices lead to all far ends. So is a
+route to Null0: what the node itself sends there must not follow a route of the host's, in clear, to wherever that leads.
+A default route to Null0 is not: it would cut off the host.
 """
 
 from __future__ import annotations

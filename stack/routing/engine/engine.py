@@ -484,11 +484,16 @@ class Engine:
                 leaf = _leaf(node, via)
                 return Candidate(owner, route, leaf.next_hop, True, "", since), leaf
             reason = reason or found.reason
-            if found.closed and closed is None:
+            held = found.closed and not (route.override and not self._protected(found.interface))
+            if held and closed is None:
                 closed = Leaf(LeafKind.FORWARD, node.id, via.labels)
         if closed is not None:
             return Candidate(owner, route, closed.next_hop, True, reason, since), closed
         return Candidate(owner, route, 0, False, reason, since), _DISCARD
+
+    def _protected(self, name: str) -> bool:
+        interface = self.interfaces.current.get(name)
+        return interface is not None and bool(interface.row.protection)
 
     def _leads_into_protected(self, via: Via) -> bool:
         interface = self.interfaces.current.get(via.interface)

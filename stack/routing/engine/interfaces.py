@@ -15,7 +15,7 @@ from attrs import define, field
 from stack.addr import Prefix
 from stack.events import AddressRow, Interface, InterfaceKind, InterfaceRow, LinkRow
 
-__all__ = ["CONFIGURED", "UNNUMBERED", "Derived", "Interfaces", "derived_routes", "fails_closed"]
+__all__ = ["CONFIGURED", "UNNUMBERED", "Derived", "Interfaces", "derived_routes", "fails_closed", "is_overlay"]
 
 CONFIGURED = "router"
 """The owner whose offers win over others' for the same interface or address."""
@@ -181,6 +181,13 @@ def fails_closed(interface: Interface) -> bool:
     """Whether what belongs into it is dropped while it is down, and goes no other way: a protected tunnel that nobody shut."""
     row = interface.row
     return row.kind is InterfaceKind.TUNNEL and bool(row.protection) and row.admin_up
+
+
+def is_overlay(interface: Interface) -> bool:
+    """Whether its neighbours are there as far as NHRP knows them, and nowhere else: a multipoint interface of an NHRP network
+    that is up."""
+    row = interface.row
+    return row.kind is InterfaceKind.TUNNEL and bool(row.network_id) and not row.point_to_point and interface.up
 
 
 def derived_routes(interface: Interface | None) -> Iterator[Derived]:

@@ -12,13 +12,14 @@ only that route is refused, the one that would carry the tunnel into itself; the
 A neighbour behind a protected tunnel that cannot be sent to is closed: the next hop is unusable, but nothing less specific is
 followed in its stead, so that what belongs into the tunnel never goes round it in clear (RFC 4301 5.1). Another route for the
 same prefix may take over. So is one behind a protected tunnel that is down, for whatever reason but `shutdown`: what takes
-its SA away often takes the way to its far end away too.
+its SA away often takes the way to its far end away too. And so is one on a multipoint interface of an NHRP network that is up,
+protected or not: a spoke that is not registered is nowhere, and its packets must not follow a default route to the internet.
 
 An override is a shortcut: it replaces the winner's next hop (NHO), or is a route of its own where no other leads anywhere (an
 H route). Nobody configured it, so it holds nothing that another way would carry: one that is closed gives way to the winner,
 or to the route that is less specific, over which its packets went before. But not to what would take them out in clear: a less
 specific way counts only if it leads into a protected tunnel itself; otherwise they are dropped until the shortcut's owner,
-who hears of the same loss, withdraws it.
+who hears of the same loss, withdraws it. Of a tunnel that is not protected a shortcut is never closed.
 
 Whatever was consulted is remembered, so a change repeats only what may come out differently.
 """
@@ -32,7 +33,7 @@ from attrs import define, field
 
 from stack.addr import LabelStack, Prefix, ReservedLabel, format_address
 from stack.events import AdjacencyKey, AdjacencyRow, Interface, InterfaceKind, NextHopKey, ProfileRow, Via
-from stack.routing.engine.interfaces import fails_closed
+from stack.routing.engine.interfaces import fails_closed, is_overlay
 from stack.routing.engine.offers import Offer, Offers, Watched, is_receive
 from stack.tables.rib import HOSTS
 
@@ -122,6 +123,8 @@ class Resolver:
     nodes: dict[NextHopKey, Node] = field(factory=dict)
     refused: dict[CandidateRef, frozenset[Node]] = field(factory=dict)
     """Routes on a loop, and the next hops that the loop consists of."""
+    _grounds: dict[CandidateRef, frozenset[tuple[Any, ...]]] = field(factory=dict)
+    """What was consulted on the way round such a loop: when that changes, it may be none any more."""
     vrfs: set[str] = field(factory=set)
     profiles: dict[str, ProfileRow] = field(factory=dict)
     adjacencies: dict[AdjacencyKey, AdjacencyRow] = field(factory=dict)
@@ -225,7 +228,7 @@ class Resolver:
         self._dirty = set()
         lifted = {ref for ref, loop in self.refused.items() if not loop.isdisjoint(closure)}
         for ref in lifted:
-            del self.refused[ref]
+            del self.refused[ref], self._grounds[ref]
         standing = set(self.refused)
         before = {node: node.result for node in closure}
         for node in closure:
@@ -315,10 +318,11 @@ class Resolver:
         """The frames follow each other in a circle. Without a soft edge every route on it is refused, else only the routes
         that tunnels' outer packets would follow."""
         nodes = frozenset(frame.node for frame in loop)
+        grounds = frozenset(resource for node in nodes for resource in node.watches)
         transports = [loop[(i + 1) % len(loop)] for i, frame in enumerate(loop) if frame.soft]
         for frame in transports or loop:
             if frame.following is not None:
-                self.refused[frame.following] = nodes
+                self.refused[frame.following], self._grounds[frame.following] = nodes, grounds
 
     # --- the steps ------------------------------------------------------------------------------------------------------
 
@@ -394,7 +398,9 @@ class Resolver:
 
     def _shut(self, frame: _Frame, key: AdjacencyKey, reason: str) -> Resolution:
         """A neighbour that cannot be sent to."""
-        if not self._protected(frame, key.interface):
+        self._watch(frame.node, "interface", key.interface)
+        interface = self.interfaces.get(key.interface)
+        if interface is None or not (interface.row.protection or is_overlay(interface)):
             return _dead(reason)
         return Resolution(usable=False, reason=reason, adjacency=key, interface=key.interface, closed=True)
 
@@ -462,6 +468,8 @@ class Resolver:
         if ref in self.refused:
             for node in self.refused[ref]:
                 self._need(frame.node, node)
+            for resource in self._grounds[ref]:
+                self._watch(frame.node, *resource)
             return _dead(RECURSION)
         if not route.vias:
             return _null(key, prefix)
@@ -475,7 +483,8 @@ class Resolver:
             if found.usable:
                 break
             reason = reason or found.reason
-            closed = closed or (found if found.closed else None)
+            shut = found.closed and not (route.override and not self._protected(frame, found.interface))
+            closed = closed or (found if shut else None)
         frame.following = outer
         if ref in self.refused:
             return _dead(RECURSION)

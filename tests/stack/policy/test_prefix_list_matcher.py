@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -52,11 +53,13 @@ def steps(work: Any) -> int:
         count += event == "line"
         return trace
 
+    gc.disable()  # what is thrown away just now may have lines of its own to run
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(None)
+        gc.enable()
     return count
 
 

@@ -285,3 +285,50 @@ def test_interfaces_that_come_and_go_have_indexes_of_their_own() -> None:
     rig.give(*(interface(name, InterfaceKind.TUNNEL) for name in [*names, "Tunnel1"]))
     indexes = [one.index for one in rig.tables.interfaces]
     assert len(set(indexes)) == len(indexes)
+
+
+# --- NHRP networks ------------------------------------------------------------------------------------------------------
+
+OVERLAY = (
+    interface("Tunnel7", InterfaceKind.TUNNEL, network_id=1),
+    link("Tunnel7"),
+    address("Tunnel7", "10.7.0.1/24"),
+)
+HELD = "no adjacency to 10.7.0.2 on Tunnel7"
+
+
+def test_a_spoke_that_is_not_registered_is_nowhere() -> None:
+    """Its prefixes do not follow the hub's default route to the internet."""
+    rig = Rig().give(*CORE, DEFAULT, *OVERLAY, route("172.20.0.0/16", via("10.7.0.2")), wanted("10.7.0.2"))
+    there = AdjacencyKey("Tunnel7", A("10.7.0.2"))
+    assert leads(rig, "172.20.1.1") == (LeafKind.FORWARD, there, HELD)
+    assert not rig.published[NextHopState, ""][NextHopKey("", A("10.7.0.2"))].usable
+    rig.give(neighbour("Tunnel7", "10.7.0.2", transport="198.51.100.7"))
+    assert leads(rig, "172.20.1.1") == (LeafKind.FORWARD, there, "")
+    rig.take(neighbour("Tunnel7", "10.7.0.2", transport="198.51.100.7"))
+    assert leads(rig, "172.20.1.1") == (LeafKind.FORWARD, there, HELD)
+    # An interface that is shut down has no neighbours, and no subnet.
+    rig.give(interface("Tunnel7", InterfaceKind.TUNNEL, network_id=1, admin_up=False))
+    assert leads(rig, "172.20.1.1")[1] == AdjacencyKey("Ethernet0/0", A("10.0.12.2"))
+
+
+def test_a_second_route_for_its_prefix_takes_over() -> None:
+    more = route("172.20.0.0/16", via("10.0.12.2"), owner="static 9", distance=9)
+    rig = Rig().give(*CORE, *OVERLAY, route("172.20.0.0/16", via("10.7.0.2")), more)
+    assert rig.published[RouteSelected, ""][P("172.20.0.0/16")].owner == "static 9"
+
+
+def test_a_shortcut_there_gives_way_to_the_route_by_the_hub() -> None:
+    """A shortcut whose neighbour has gone holds nothing: an H route and an NHO."""
+    hub = neighbour("Tunnel7", "10.7.0.9", transport="198.51.100.9")
+    for prefix in ("172.20.0.0/16", "172.20.1.0/24"):
+        rig = Rig().give(
+            *CORE,
+            *OVERLAY,
+            hub,
+            route("172.20.0.0/16", via("10.7.0.9")),
+            route(prefix, via("10.7.0.2", "Tunnel7"), owner="nhrp", distance=250, override=True),
+        )
+        assert leads(rig, "172.20.1.1") == (LeafKind.FORWARD, AdjacencyKey("Tunnel7", A("10.7.0.9")), "")
+        rig.give(neighbour("Tunnel7", "10.7.0.2", transport="198.51.100.7"))
+        assert leads(rig, "172.20.1.1") == (LeafKind.FORWARD, AdjacencyKey("Tunnel7", A("10.7.0.2")), "")

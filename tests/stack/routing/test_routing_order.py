@@ -69,6 +69,14 @@ POOL: tuple[Item, ...] = (
     route("10.54.0.0/16", via("10.0.12.3"), owner="other", distance=90),
     route("10.54.1.0/24", via("10.54.0.9"), via("10.0.12.2"), owner="bgp", distance=200),
     route("10.54.0.0/16", via("10.5.0.2"), owner="nhrp", distance=250, override=True),
+    interface("Tunnel7", InterfaceKind.TUNNEL, network_id=1),
+    interface("Tunnel7", InterfaceKind.TUNNEL, network_id=1, protection="gold"),
+    link("Tunnel7"),
+    address("Tunnel7", "10.7.0.1/24"),
+    neighbour("Tunnel7", "10.7.0.2", transport="198.51.100.7"),
+    neighbour("Tunnel7", "10.7.0.2", transport="10.7.0.3"),
+    route("10.54.1.0/24", via("10.7.0.2", "Tunnel7"), owner="nhrp", distance=250, override=True),
+    route("10.54.0.0/16", via("10.7.0.2"), owner="static", distance=1),
     wanted("10.54.1.1", owner="tunnel"),
     wanted("10.5.0.2", labelled=True),
     interface("Tunnel6", InterfaceKind.TUNNEL, point_to_point=True, mpls=True, protection="gold"),
@@ -187,3 +195,19 @@ def test_a_restart_in_between_leaves_no_trace(before: list[Item], after: list[It
     rig.engine.sweep()
     rig.settle()
     assert tables(rig) == tables(Rig().give(*after))
+
+
+def test_a_refusal_ends_when_what_led_round_the_loop_changes() -> None:
+    """A tunnel's only way to its far end is the default route by itself; then its far end is another, or the tunnel is gone."""
+    shortcut = route("0.0.0.0/0", via(interface="Tunnel6"), owner="nhrp", distance=250, override=True)
+    tunnel = interface("Tunnel6", InterfaceKind.TUNNEL, point_to_point=True, mpls=True, protection="gold")
+    rows = (*CORE, tunnel, link("Tunnel6"), shortcut)
+    rig = Rig().give(*rows, neighbour("Tunnel6", transport="198.51.100.8"))
+    assert rig.reason("0.0.0.0/0", owner="nhrp") == "routing recursion"
+    there = neighbour("Tunnel6", transport="10.0.12.2")
+    rig.give(there)
+    assert rig.reason("0.0.0.0/0", owner="nhrp") == ""
+    assert tables(rig) == tables(Rig().give(*rows, there))
+    rig.give(neighbour("Tunnel6", transport="198.51.100.8"))
+    rig.take(tunnel)
+    assert rig.reason("0.0.0.0/0", owner="nhrp") == "there is no interface Tunnel6"

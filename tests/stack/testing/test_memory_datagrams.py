@@ -355,11 +355,34 @@ def test_esp_passes_for_one_inside_host_a_remote_end() -> None:
 def test_what_a_nat_does_not_know_is_dropped_and_counted() -> None:
     async def body() -> None:
         _, nat, one, _, out = behind_nat()
-        one.raw(47).send(p.build_ip(INSIDE, FAR, 47, b"gre"))
+        one.raw(89).send(p.build_ip(INSIDE, FAR, 89, b"ospf"))
         await asyncio.sleep(0.1)
-        assert nat.drops == {"neither UDP nor ESP": 1}
+        assert nat.drops == {"neither UDP, ESP nor GRE": 1}
         assert out.ip.drops == {}
         (result,) = await out.ping("198.51.100.1")  # the node itself is still a host
         assert result.ok
+
+    run(body())
+
+
+def test_a_nat_gives_a_host_an_address_for_itself() -> None:
+    async def body() -> None:
+        public = parse_address("198.51.100.77")
+        _, nat, one, two, out = behind_nat(static={"10.0.0.1": "198.51.100.77"})
+        nat.node.address("eth1", "198.51.100.77/32")
+        far, first = out.raw(47), one.raw(47)
+        far.send(p.build_ip(FAR, public, 47, b"may call"))
+        await asyncio.sleep(0.1)
+        assert [(packet[16:20], packet[20:]) for packet in drain(first)] == [(INSIDE, b"may call")]
+        first.send(p.build_ip(INSIDE, FAR, 47, b"gre"))
+        two.raw(47).send(p.build_ip(SECOND, FAR, 47, b"other"))
+        await asyncio.sleep(0.1)
+        got = [(packet[12:16], packet[20:]) for packet in drain(far)]
+        assert got == [(public, b"gre"), (OUTSIDE, b"other")]
+        one.datagrams(500).send(b"ike", b"", FAR, 500)
+        door = out.datagrams(500)
+        await asyncio.sleep(0.1)
+        assert heard(door) == [Datagram(b"ike", public, 500, FAR, 500)]
+        assert nat.drops == {}
 
     run(body())
