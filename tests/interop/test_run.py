@@ -166,7 +166,7 @@ def test_exec_in_text_and_json(world: World, tmp_path: Path) -> None:
         assert [row["prefix"] for row in json.loads(plain.stdout)] == ["10.1.1.0/24", "10.1.1.1/32"]
         both = json.loads(labelspan("exec", *where, "--json", "show version", "show processes").stdout)
         assert len(both) == 2
-        assert {row["service"] for row in both[1]} == {"routing", "mfi", "tunnel", "forwarder", "ikev2", "bgp"}
+        assert {row["service"] for row in both[1]} == {"routing", "mfi", "tunnel", "forwarder", "ikev2", "nhrp", "bgp"}
         # Several commands of which one is wrong: the others are answered, the exit code tells.
         wrong = labelspan("exec", *where, "show version", "show ip raute vrf red")
         assert wrong.returncode == 1

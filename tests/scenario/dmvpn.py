@@ -91,7 +91,8 @@ class Cloud(Net):
     def wire(self, nodes: Iterable[Node], private: Iterable[str] = (), **nat: Any) -> None:
         """`private`: these have a NAT between them and the internet, 203.0.113.5 outside. `nat`: of MemoryNat."""
         internet = self.world.node("internet", forwarding=True)
-        inside = self._behind_nat(internet, **nat) if private else internet
+        nets = [node.net for node in nodes if node.name in private]
+        inside = self._behind_nat(internet, nets, **nat) if private else internet
         for node in nodes:
             near = inside if node.name in private else internet
             self.wan[node.name] = self.link(f"{node.name} Ethernet0/0", f"{near.name} eth{node.net}")
@@ -100,7 +101,7 @@ class Cloud(Net):
             self.host(f"host{node.net}", [f"192.168.{node.net}.10/24"], f"192.168.{node.net}.1")
             self.world.node(node.name).forwarding = True  # the default VRF is the kernel's
 
-    def _behind_nat(self, internet: MemoryNode, **nat: Any) -> MemoryNode:
+    def _behind_nat(self, internet: MemoryNode, nets: Iterable[int], **nat: Any) -> MemoryNode:
         gate, inside = self.world.node("gate"), self.world.node("inside", forwarding=True)
         self.link("gate eth1", "internet eth9")
         internet.address("eth9", "203.0.113.1/24")
@@ -111,8 +112,8 @@ class Cloud(Net):
         inside.address("eth9", "10.99.0.2/24")
         inside.route("0.0.0.0/0", "10.99.0.1")
         gate.route("198.51.0.0/16", "203.0.113.1")
-        for number in range(1, 5):
-            gate.route(f"198.51.{number}.0/24", "10.99.0.2")
+        for net in nets:
+            gate.route(f"198.51.{net}.0/24", "10.99.0.2")
         self.nat = MemoryNat(gate, inside="eth0", outside="eth1", **nat)
         return inside
 
